@@ -54,8 +54,7 @@ class Route:
         cut = min(cuts)
         if cut.epoch < epoch:
             return 0
-        ends = [c.sequence for c in cuts if c.epoch == epoch]
-        return min(ends) if ends else None
+        return cut.sequence if cut.epoch == epoch else None
 
     def is_valid(self, place: Cursor) -> bool:
         """A batch is valid iff its (epoch, sequence) is within the cut of every later ownership."""

@@ -1,0 +1,149 @@
+"""The log of a cluster: its own origin's batches and every other origin's, append-only.
+
+The store is deliberately plain: who may append what is decided before (omnirelay.replication); the store guards
+position, epoch and durability in one transaction (I2, I3, I4), so that it can also be a replicated log service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from omnirelay.model.batch import GENESIS_DIGEST, Batch
+from omnirelay.model.routing import Route
+from omnirelay.model.version_vector import VersionVector
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of one origin's log here. The zero value is an origin of which nothing is held."""
+
+    sequence: int = 0
+    digest: bytes = GENESIS_DIGEST
+    size: int = 0
+    """Bytes of all batches of the origin so far, retained or not: differences of this are lag in bytes."""
+    commit_time_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerMark:
+    """The last batch of a producer within one epoch of a namespace."""
+
+    producer_sequence: int
+    first_sequence: int
+    count: int
+
+
+Producers = Mapping[str, Mapping[int, Mapping[str, ProducerMark]]]
+"""namespace → epoch → producer id → mark. Only valid batches count."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """What a log holds durably, as of one commit."""
+
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    """The epoch history of each namespace, as installed."""
+    producers: Producers = field(default_factory=dict)
+    cursors: Mapping[str, VersionVector] = field(default_factory=dict)
+    """Peer → what it has confirmed to hold; retention keeps what the slowest lacks."""
+    oldest: Mapping[str, int] = field(default_factory=dict)
+    """Origin → first sequence still retained."""
+
+    @property
+    def vector(self) -> VersionVector:
+        return VersionVector({origin: head.sequence for origin, head in self.heads.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class EpochGuard:
+    """Makes an append conditional: the namespace's installed epoch is still this one."""
+
+    namespace: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What may be dropped. A batch goes when it is older than `max_age_ms` or the log is larger than `max_bytes`,
+    and every cursor has passed it, or `cap_bytes` is exceeded."""
+
+    now_ms: int
+    max_age_ms: int
+    max_bytes: int
+    cap_bytes: int
+
+
+class LogStore(Protocol):
+    """One process holds the log; opening it twice raises DataDirInUse.
+
+    Raises StorageUnavailable when the disk refuses (the log stays open and later calls may succeed), CorruptLog
+    when a stored row does not prove itself.
+    """
+
+    @property
+    def incarnation(self) -> int:
+        """1, or more after the log was rebuilt."""
+        ...
+
+    @property
+    def heads(self) -> Mapping[str, Head]:
+        """Origin → end of its log here, as of the last commit. Cheap; a new mapping after each commit."""
+        ...
+
+    async def load(self) -> LogState:
+        """Everything the log holds durably, for whoever keeps a picture of it in memory."""
+        ...
+
+    def append(self, batch: Batch, guard: EpochGuard | None = None) -> Awaitable[None]:
+        """Queues the batch at the call, in call order; the awaitable ends once it is durable. Appends that wait
+        together share a commit. Whoever calls bounds what is queued.
+
+        Raises PositionMismatch unless the batch follows its origin's head (sequence and chain), EpochMoved when the
+        guard fails. A refused or failed append stores nothing, and every append queued behind it of the same origin
+        fails too.
+        """
+        ...
+
+    async def install(self, routes: Mapping[str, Route]) -> None:
+        """Makes epoch histories durable (I2). A history may only grow; a shorter one is ignored. Where a new cut
+        fences batches, the producers' marks of that epoch are rebuilt from what stays valid."""
+        ...
+
+    async def read(self, origin: str, after: int, max_bytes: int) -> Sequence[Batch]:
+        """Consecutive batches of an origin beginning with the one that holds `after + 1`; empty at the head. At least
+        one batch if there is one, then as many as fit. Raises ResumePointDeleted, CorruptLog."""
+        ...
+
+    async def read_namespace(
+        self, namespace: str, epoch: int, origin: str, after: int, upto: int, max_bytes: int
+    ) -> Sequence[Batch]:
+        """Batches of one namespace and epoch (of any kind) whose last sequence is > `after` and first <= `upto`, in
+        sequence order, limited as in `read`. Raises ResumePointDeleted, CorruptLog."""
+        ...
+
+    async def digest_at(self, origin: str, sequence: int) -> bytes | None:
+        """The chain digest after `sequence`, if that is the end of a retained batch (or 0)."""
+        ...
+
+    async def backlog_bytes(self, origin: str, after: int) -> int:
+        """Bytes of the origin's batches beyond `after`."""
+        ...
+
+    async def record_cursor(self, peer: str, vector: VersionVector) -> None:
+        """Remembers what a peer holds; need not be durable at once."""
+        ...
+
+    async def retain(self, retention: Retention) -> Mapping[str, int]:
+        """Drops what may go. Returns origin → new oldest sequence for those that changed."""
+        ...
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Calls `changed` on the event loop after each commit; returns what ends that."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes what is queued, then releases the log."""
+        ...
