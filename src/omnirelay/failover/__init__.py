@@ -1,0 +1,1 @@
+"""Failover as decisions: transition tables, checks, approvals, leases. Pure: time and evidence come in as arguments."""

@@ -1,0 +1,197 @@
+"""A failover as a durable object: plan, approvals, evidence and journal in one value.
+
+It is stored under one key of the coordination store and replaced by compare-and-set, so whoever drives it (a
+playbook, the command line, another operator) can stop at any point and another can go on. Times are RFC 3339 in
+UTC; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Epochs = Mapping[str, int]
+"""namespace → epoch"""
+
+
+class Mode(StrEnum):
+    PLANNED = "planned"
+
+
+class State(StrEnum):
+    """What each state means is in omnirelay.failover.planned, with the table."""
+
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    PROMOTED = "promoted"
+    VERIFY_FAILED = "verify_failed"
+    VERIFIED = "verified"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    DENIED = "denied"
+    EXPIRED = "expired"
+
+
+class Verdict(StrEnum):
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One preflight check: what was observed, what the limit is, and what to do about it."""
+
+    id: str
+    status: Verdict
+    observed: str
+    limit: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator accepts. Part of what is approved."""
+
+    max_lag_seconds: float = 5.0
+    drain_timeout_seconds: float = 10.0
+    verify_timeout_seconds: float = 15.0
+    cooldown_seconds: float = 0.0
+    """Least time since these namespaces moved last."""
+    plan_valid_seconds: float = 3600.0
+    approvals_required: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingChange:
+    namespace: str
+    source: str
+    target: str
+    epoch_before: int
+    epoch_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """A step as a person reads it before approving."""
+
+    name: str
+    effect: str
+    undo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for; with the expected epochs it determines the plan hash."""
+
+    mode: Mode
+    target: str
+    namespaces: tuple[str, ...]
+    reason: str
+    change_ticket: str
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    steps: tuple[PlanStep, ...]
+    routing: tuple[RoutingChange, ...]
+    predicted_loss_records: int
+    predicted_outage_seconds: float
+    hash: str
+    """`sha256:` over request, source and expected epochs: what an approval is bound to."""
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    principal: str
+    decision: str
+    """`approve` or `deny`."""
+    plan_hash: str
+    at: str
+    comment: str = ""
+    via: str = "api"
+    """How it came: `api`, `terminal`, `awx`, `ticket`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """The last batch of a drained namespace."""
+
+    origin: str
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemotionToken:
+    """The source's signed statement that it admits nothing more in these epochs."""
+
+    failover_id: str
+    plan_hash: str
+    barriers: Mapping[str, Barrier]
+    """namespace → barrier"""
+    digests: Mapping[str, str]
+    """origin → chain digest (hex) at the highest barrier of that origin"""
+    issued_at: str
+    certificate: str = ""
+    """The source's certificate, PEM."""
+    signature: str = ""
+    """Base64, over the canonical JSON of the fields above without certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """The write that proves the new active and reverse replication."""
+
+    origin: str
+    sequence: int
+    digest: str
+    written_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """What happened, by whom: `actor` is a principal or a cluster."""
+
+    at: str
+    step: str
+    event: str
+    actor: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    id: str
+    state: State
+    request: Request
+    source: str
+    requested_by: str
+    created_at: str
+    expected_epochs: Epochs
+    plan: Plan
+    checks: tuple[Check, ...]
+    approvals: tuple[Approval, ...] = ()
+    run_url: str = ""
+    drain_started_at: str = ""
+    token: DemotionToken | None = None
+    reached: Mapping[str, int] = field(default_factory=dict)
+    """namespace → the barrier sequence that the target has proven to hold"""
+    routing_version: int = 0
+    """Version of the routing document that promoted it."""
+    opened: Mapping[str, str] = field(default_factory=dict)
+    """namespace → when the target admitted writes"""
+    canaries: Mapping[str, Canary] = field(default_factory=dict)
+    """namespace → canary, once the target has written it"""
+    seen: Mapping[str, str] = field(default_factory=dict)
+    """namespace → when the source held the canary with the same digest"""
+    verify_requested_at: str = ""
+    problem: str = ""
+    """Why it is aborted or its verification failed."""
+    journal: tuple[JournalEntry, ...] = ()
