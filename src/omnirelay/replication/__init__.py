@@ -1,0 +1,1 @@
+"""Replication as decisions: what to admit, apply, send, deliver, and how far behind a peer is. Pure."""

@@ -1,0 +1,176 @@
+"""Lag, on one clock, and never better than what is known.
+
+The sender's figure is exact: it knows when it committed a batch and when the acknowledgement came, both by its own
+monotonic clock. The receiver's figure is the time since it was last known to be level; it goes on growing when the
+source falls silent, which the sender's cannot. Unknown is None, never 0.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReplicationStatus(StrEnum):
+    STREAMING = "streaming"
+    CATCHING_UP = "catching_up"
+    STALLED = "stalled"
+    DISCONNECTED = "disconnected"
+    FENCED = "fenced"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far one side is behind the other's log. None means unknown."""
+
+    records: int | None
+    size: int | None
+    """Bytes."""
+    seconds: float | None
+    """Age of the oldest batch that is not durably applied; 0 when level."""
+
+    @property
+    def level(self) -> bool:
+        return self.records == 0
+
+
+UNKNOWN = Lag(None, None, None)
+
+
+class CommitHistory:
+    """When each recent batch of the own origin was committed; shared by all peers' measurements.
+
+    Bounded: beyond `capacity` entries every second one is merged into its successor, which keeps the *older* time, so
+    a lag read from a thinned history is never too small.
+    """
+
+    def __init__(self, sequence: int, size: int, capacity: int = 16_384) -> None:
+        self._capacity = capacity
+        self._base = sequence
+        self._head = (sequence, size)
+        self._ends: list[int] = []
+        self._times: list[float] = []
+
+    @property
+    def head(self) -> int:
+        return self._head[0]
+
+    def committed(self, last_sequence: int, size: int, now: float) -> None:
+        """`size` counts the origin's bytes from its start."""
+        if last_sequence <= self._head[0]:
+            return
+        self._head = (last_sequence, size)
+        self._ends.append(last_sequence)
+        self._times.append(now)
+        if len(self._ends) > self._capacity:
+            self._thin()
+
+    def older(self, after: int, committed_at: float) -> None:
+        """Teaches when the batch after `after` was committed, for what lies before this history began."""
+        if after < self._base and self._ends_from(after):
+            self._ends.insert(0, self._base)
+            self._times.insert(0, committed_at)
+            self._base = after
+
+    def knows(self, acknowledged: int) -> bool:
+        """Whether the age of the batch after `acknowledged` is known here."""
+        return acknowledged >= self._base or acknowledged >= self._head[0]
+
+    def measure(self, acknowledged: int, acknowledged_size: int | None, now: float) -> Lag:
+        """The lag of a peer that holds the origin up to `acknowledged`, whose bytes end at `acknowledged_size`."""
+        head, head_size = self._head
+        records = max(0, head - acknowledged)
+        if records == 0:
+            return Lag(0, 0, 0.0)
+        index = bisect_right(self._ends, acknowledged)
+        known = self.knows(acknowledged) and index < len(self._ends)
+        seconds = max(0.0, now - self._times[index]) if known else None
+        size = None if acknowledged_size is None else max(0, head_size - acknowledged_size)
+        return Lag(records, size, seconds)
+
+    def forget(self, acknowledged: int) -> None:
+        """Drops what every peer has confirmed."""
+        index = bisect_right(self._ends, acknowledged)
+        if index:
+            self._base = self._ends[index - 1]
+            del self._ends[:index], self._times[:index]
+
+    def _ends_from(self, after: int) -> bool:
+        return not self._ends or self._ends[0] > after
+
+    def _thin(self) -> None:
+        last = len(self._ends) - len(self._ends) % 2
+        self._times = self._times[0:last:2] + self._times[last:]
+        self._ends = self._ends[1:last:2] + self._ends[last:]
+
+
+@dataclass(slots=True)
+class InboundLag:
+    """The receiver's own figure for one peer's origin."""
+
+    applied: int = 0
+    applied_size: int = 0
+    head: int = 0
+    head_size: int = 0
+    last_contact: float | None = None
+    """Monotonic time of the last message from the peer."""
+    level_at: float | None = None
+    """Monotonic time at which this side was last known to hold everything the peer had."""
+
+    def heard(self, head: int, head_size: int, now: float) -> None:
+        """A heartbeat with the peer's head."""
+        self.head = max(self.head, head)
+        self.head_size = max(self.head_size, head_size)
+        self.last_contact = now
+        self._check(now)
+
+    def arrived(self, sequence: int, now: float) -> None:
+        """A batch that ends at `sequence` has come in, not yet durable."""
+        self.head = max(self.head, sequence)
+        self.last_contact = now
+
+    def durable(self, applied: int, applied_size: int, now: float) -> None:
+        self.applied = max(self.applied, applied)
+        self.applied_size = max(self.applied_size, applied_size)
+        self.head_size = max(self.head_size, self.applied_size)
+        self._check(now)
+
+    def measure(self, now: float, fresh_seconds: float) -> Lag:
+        """Contact older than `fresh_seconds` leaves only the growing time known."""
+        if self.last_contact is None:
+            return UNKNOWN
+        silent = now - self.last_contact > fresh_seconds
+        behind = max(0, self.head - self.applied)
+        seconds = None if self.level_at is None else now - self.level_at
+        if silent:
+            return Lag(None, None, seconds)
+        if behind == 0:
+            return Lag(0, 0, 0.0)
+        return Lag(behind, max(0, self.head_size - self.applied_size), seconds)
+
+    def _check(self, now: float) -> None:
+        if self.applied >= self.head:
+            self.level_at = now
+
+
+def status_of(
+    connected: bool, ever: bool, silent_seconds: float | None, stall_seconds: float, lag: Lag, catching_up_seconds: float
+) -> ReplicationStatus:
+    """One word for a link, from its facts. `silent_seconds` is the time since the last sign of progress or life."""
+    if not connected:
+        return ReplicationStatus.DISCONNECTED if ever else ReplicationStatus.UNKNOWN
+    if silent_seconds is None or silent_seconds > stall_seconds:
+        return ReplicationStatus.STALLED
+    if lag.records is None:
+        return ReplicationStatus.UNKNOWN
+    if lag.seconds is None or lag.seconds > catching_up_seconds:
+        return ReplicationStatus.CATCHING_UP
+    return ReplicationStatus.STREAMING
+
+
+def skew_seconds(sent_ms: int, received_ms: int, answered_ms: int, answer_received_ms: int) -> float:
+    """How far the peer's clock is ahead of ours, by one exchange (the offset formula of NTP, RFC 5905 §8); wrong by at
+    most half the round trip. Clock readings in milliseconds: ours, the peer's, the peer's, ours."""
+    return ((received_ms - sent_ms) + (answered_ms - answer_received_ms)) / 2000.0

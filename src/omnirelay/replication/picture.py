@@ -1,0 +1,78 @@
+"""What a replicator knows of its own log, in memory, one step ahead of the disk.
+
+The log store commits in groups, so the next batch is decided while earlier ones are still being written. The
+picture is therefore advanced when a batch is *queued* and thrown away (loaded again from the log) when a commit
+fails. Rejected alternative: deciding inside the storage transaction, which would tie admission rules to one store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from omnirelay.errors import UnknownNamespace
+from omnirelay.model.batch import Batch, BatchHeader, BatchKind
+from omnirelay.model.position import Cursor
+from omnirelay.model.routing import Route
+from omnirelay.model.version_vector import VersionVector
+from omnirelay.ports.log import Head, LogState, ProducerMark
+
+
+class LogPicture:
+    """Heads, epoch histories and producers' marks. Not thread-safe; one owner."""
+
+    def __init__(self, state: LogState) -> None:
+        self._heads = dict(state.heads)
+        self._routes = dict(state.routes)
+        self._producers = {
+            namespace: {epoch: dict(marks) for epoch, marks in epochs.items()}
+            for namespace, epochs in state.producers.items()
+        }
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        return self._routes
+
+    @property
+    def vector(self) -> VersionVector:
+        return VersionVector({origin: head.sequence for origin, head in self._heads.items()})
+
+    def head(self, origin: str) -> Head:
+        return self._heads.get(origin, Head())
+
+    def route(self, namespace: str) -> Route:
+        """Raises UnknownNamespace."""
+        try:
+            return self._routes[namespace]
+        except KeyError:
+            known = ", ".join(sorted(self._routes)) or "none"
+            raise UnknownNamespace(f"there is no namespace {namespace!r}", namespace=namespace, known=known) from None
+
+    def last_of(self, namespace: str, producer_id: str) -> ProducerMark | None:
+        """The producer's last valid batch, whichever epoch it is in.
+
+        A producer's numbers grow along the order, so the newest epoch that has the producer holds its maximum.
+        """
+        epochs = self._producers.get(namespace, {})
+        for epoch in sorted(epochs, reverse=True):
+            mark = epochs[epoch].get(producer_id)
+            if mark is not None:
+                return mark
+        return None
+
+    def queued(self, batch: Batch) -> None:
+        """Advances by a batch that has been handed to the log."""
+        header = batch.header
+        head = self.head(header.origin)
+        self._heads[header.origin] = Head(
+            header.last_sequence, batch.digest, head.size + batch.size, header.commit_time_ms
+        )
+        if counts_for_producer(self._routes.get(header.namespace), header):
+            marks = self._producers.setdefault(header.namespace, {}).setdefault(header.epoch, {})
+            marks[header.producer_id] = ProducerMark(header.producer_sequence, header.first_sequence, header.count)
+
+
+def counts_for_producer(route: Route | None, header: BatchHeader) -> bool:
+    """Whether a batch moves its producer's mark: only valid data does."""
+    if header.kind is not BatchKind.DATA or route is None:
+        return False
+    return route.is_valid(Cursor(header.epoch, header.last_sequence))
