@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from omnirelay.errors import ProducerGap, StaleEpoch
 from omnirelay.model.batch import BatchHeader, BatchKind
+from omnirelay.model.log_state import ProducerMark
 from omnirelay.model.routing import Ownership
-from omnirelay.ports.log import ProducerMark
 from omnirelay.replication.picture import LogPicture
 
 

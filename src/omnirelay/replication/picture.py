@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from omnirelay.errors import UnknownNamespace
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind
+from omnirelay.model.log_state import Head, LogState, ProducerMark
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
-from omnirelay.ports.log import Head, LogState, ProducerMark
 
 
 class LogPicture:
