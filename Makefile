@@ -63,5 +63,5 @@ debian:
 
 node_modules/installed: package-lock.json
 	@echo "Making node_modules from package-lock.json"
-	@npm ci --ignore-scripts --silent
+	@npm ci --ignore-scripts --loglevel=error
 	@touch $@
