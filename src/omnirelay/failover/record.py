@@ -179,6 +179,8 @@ class Failover:
     checks: tuple[Check, ...]
     approvals: tuple[Approval, ...] = ()
     run_url: str = ""
+    target_origin: str = ""
+    """The log that the target appends to, as it named it when it proved the barrier."""
     drain_started_at: str = ""
     token: DemotionToken | None = None
     reached: Mapping[str, int] = field(default_factory=dict)

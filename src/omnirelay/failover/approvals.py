@@ -1,0 +1,76 @@
+"""Who may approve, and when it is enough: M of N, never the requester, bound to the plan hash."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from omnirelay.errors import ApprovalDenied, Conflict, NotApproved, PlanHashMismatch, SelfApproval
+from omnirelay.failover.planned import MACHINE, Event
+from omnirelay.failover.record import Approval, Failover, State
+
+
+def approvers(failover: Failover) -> tuple[str, ...]:
+    """Principals whose approval of this very plan stands."""
+    return tuple(
+        a.principal
+        for a in failover.approvals
+        if a.decision == "approve" and a.plan_hash == failover.plan.hash
+    )
+
+
+def is_approved(failover: Failover) -> bool:
+    return len(approvers(failover)) >= failover.request.limits.approvals_required
+
+
+def decide(failover: Failover, approval: Approval) -> Failover:
+    """The failover with the decision recorded.
+
+    The same decision by the same principal again changes nothing. Raises SelfApproval, PlanHashMismatch, Conflict when the
+    principal decided otherwise before, IllegalTransition when the failover has gone beyond approval.
+    """
+    earlier = next((a for a in failover.approvals if a.principal == approval.principal), None)
+    if earlier is not None and earlier.decision == approval.decision and earlier.plan_hash == approval.plan_hash:
+        return failover
+    if approval.principal == failover.requested_by and approval.decision == "approve":
+        raise SelfApproval(
+            f"{approval.principal} asked for this failover and cannot approve it",
+            principal=approval.principal,
+            failover_id=failover.id,
+        )
+    if approval.plan_hash != failover.plan.hash:
+        raise PlanHashMismatch(
+            f"the decision is for plan {approval.plan_hash}, the plan is {failover.plan.hash}",
+            plan_hash=failover.plan.hash,
+            failover_id=failover.id,
+        )
+    if earlier is not None:
+        raise Conflict(f"{approval.principal} has already decided: {earlier.decision}", failover_id=failover.id)
+    event = Event.APPROVE if approval.decision == "approve" else Event.DENY
+    if failover.state is State.APPROVED and event is Event.APPROVE:
+        return replace(failover, approvals=(*failover.approvals, approval))
+    after = MACHINE.step(failover.state, event, failover_id=failover.id)
+    decided = replace(failover, approvals=(*failover.approvals, approval))
+    if event is Event.APPROVE and not is_approved(decided):
+        return decided
+    return replace(decided, state=after)
+
+
+def require_approval(failover: Failover) -> None:
+    """Raises ApprovalDenied or NotApproved unless enough approvals of this plan stand."""
+    denial = next((a for a in failover.approvals if a.decision == "deny"), None)
+    if denial is not None:
+        raise ApprovalDenied(
+            f"{denial.principal} denied it: {denial.comment or 'no comment'}",
+            principal=denial.principal,
+            failover_id=failover.id,
+        )
+    have, need = approvers(failover), failover.request.limits.approvals_required
+    if len(have) < need:
+        raise NotApproved(
+            f"{len(have)} of {need} approvals",
+            approvals=list(have),
+            required=need,
+            failover_id=failover.id,
+            requested_by=failover.requested_by,
+            plan_hash=failover.plan.hash,
+        )

@@ -1,0 +1,86 @@
+"""What each cluster says of itself, and what a check is given to judge.
+
+Every replicator keeps its own report in the coordination store, tied to its lease: a dead cluster's report goes away,
+and any cluster can run a preflight without calling another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from omnirelay.failover.record import Failover
+from omnirelay.model.descriptor import ClusterDescriptor
+from omnirelay.model.routing import RoutingDocument
+from omnirelay.replication.lag import UNKNOWN, Lag, ReplicationStatus
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """One direction of a link."""
+
+    status: ReplicationStatus = ReplicationStatus.UNKNOWN
+    lag: Lag = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """A cluster's view of one peer: `outbound` is how far the peer is behind this cluster's log, `inbound` how far
+    this cluster is behind the peer's."""
+
+    outbound: LinkReport = LinkReport()
+    inbound: LinkReport = LinkReport()
+    last_contact_ms: int | None = None
+    clock_skew_seconds: float | None = None
+    digest_agrees: bool | None = None
+    transport: str = ""
+    acknowledged: Mapping[str, int] = field(default_factory=dict)
+    """Origin → sequence that the peer holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterReport:
+    cluster: str
+    origin: str
+    version: str
+    protocol: str
+    """`major.minor`"""
+    log_format: int
+    at_ms: int
+    """Wall clock of the cluster that reports."""
+    vector: Mapping[str, int]
+    digests: Mapping[str, str]
+    """Origin → chain digest (hex) at the vector."""
+    peers: Mapping[str, PeerReport]
+    admits: Mapping[str, int]
+    """namespace → epoch, where this cluster admits writes."""
+    disk_free_bytes: int
+    disk_total_bytes: int
+    certificate_expires_ms: int
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseClaim:
+    """Who holds the lease of a namespace."""
+
+    cluster: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything a preflight judges, as seen from one cluster at one time."""
+
+    now_ms: int
+    routing: RoutingDocument
+    clusters: Mapping[str, ClusterDescriptor]
+    reports: Mapping[str, ClusterReport]
+    report_age_seconds: Mapping[str, float]
+    """By the observer's monotonic clock, since the report last changed."""
+    leases: Mapping[str, LeaseClaim]
+    locks: Mapping[str, str]
+    """namespace → failover that holds it"""
+    failovers: Mapping[str, Failover]
+    coordination_lag_seconds: float | None
+    """Since the store last answered the observer; None if it never did."""

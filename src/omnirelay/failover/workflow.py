@@ -1,0 +1,206 @@
+"""What each command and each observation does to a planned failover: value in, value out.
+
+The runtime loads the record, calls one of these, and writes the result back by compare-and-set together with what it
+implies (locks, routing, audit). `now` is RFC 3339, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from omnirelay.errors import DrainTimedOut, EpochMoved, PlanExpired, TokenInvalid
+from omnirelay.failover.approvals import require_approval
+from omnirelay.failover.plan_hash import plan_hash
+from omnirelay.failover.planned import MACHINE, Event, plan_steps
+from omnirelay.failover.record import (
+    Canary,
+    Check,
+    DemotionToken,
+    Failover,
+    JournalEntry,
+    Plan,
+    Request,
+    RoutingChange,
+    State,
+)
+from omnirelay.model.position import Cursor
+from omnirelay.model.routing import Ownership, Route, RoutingDocument
+
+PREDICTED_OUTAGE_SECONDS = 0.5
+"""Of a planned failover whose target is level; the report compares it with what was measured."""
+
+
+def make(
+    id: str,
+    request: Request,
+    routing: RoutingDocument,
+    source: str,
+    checks: tuple[Check, ...],
+    requested_by: str,
+    run_url: str,
+    now: str,
+    expires_at: str,
+) -> Failover:
+    """A new plan, with nothing done yet."""
+    epochs = {namespace: routing.routes[namespace].epoch for namespace in request.namespaces}
+    changes = tuple(RoutingChange(n, source, request.target, e, e + 1) for n, e in epochs.items())
+    plan = Plan(
+        steps=plan_steps(source, request.target, request.limits.drain_timeout_seconds),
+        routing=changes,
+        predicted_loss_records=0,
+        predicted_outage_seconds=PREDICTED_OUTAGE_SECONDS,
+        hash=plan_hash(request, source, epochs),
+        expires_at=expires_at,
+    )
+    state = State.APPROVED if request.limits.approvals_required == 0 else State.AWAITING_APPROVAL
+    return Failover(
+        id=id,
+        state=state,
+        request=request,
+        source=source,
+        requested_by=requested_by,
+        created_at=now,
+        expected_epochs=epochs,
+        plan=plan,
+        checks=checks,
+        run_url=run_url,
+        journal=(JournalEntry(now, "plan", "planned", requested_by),),
+    )
+
+
+def start_drain(failover: Failover, routing: RoutingDocument, actor: str, now: str) -> Failover:
+    """The intent to drain, which carries its own deadline: the undo is stored before writes are blocked (I10)."""
+    require_approval(failover)
+    if now > failover.plan.expires_at and failover.state is State.APPROVED:
+        raise PlanExpired(
+            f"the plan expired at {failover.plan.expires_at}",
+            failover_id=failover.id,
+            expires_at=failover.plan.expires_at,
+        )
+    state = MACHINE.step(failover.state, Event.DRAIN, failover_id=failover.id)
+    _expect_epochs(failover, routing)
+    timeout = failover.request.limits.drain_timeout_seconds
+    return _log(replace(failover, state=state, drain_started_at=now), now, "drain", "started", actor, timeout_seconds=timeout)
+
+
+def demote(failover: Failover, token: DemotionToken, now: str) -> Failover:
+    """The source has closed and signed its demotion; the state stays until the target has the barrier."""
+    if failover.state is not State.DRAINING or failover.token is not None:
+        return failover
+    barriers = {namespace: barrier.sequence for namespace, barrier in token.barriers.items()}
+    return _log(replace(failover, token=token), now, "drain", "closed", failover.source, barriers=barriers)
+
+
+def reach(failover: Failover, reached: Mapping[str, int], target_origin: str, now: str) -> Failover:
+    """The target has proven that it holds every barrier, and names the log it would append to."""
+    state = MACHINE.step(failover.state, Event.REACHED, failover_id=failover.id)
+    moved = replace(failover, state=state, reached=dict(reached), target_origin=target_origin)
+    return _log(moved, now, "drain", "reached", failover.request.target, reached=dict(reached))
+
+
+def expire_drain(failover: Failover, now: str) -> Failover:
+    """The source's own undo (I10)."""
+    state = MACHINE.step(failover.state, Event.DRAIN_EXPIRED, failover_id=failover.id)
+    problem = f"no promotion within {failover.request.limits.drain_timeout_seconds:g} s of the drain"
+    return _log(replace(failover, state=state, problem=problem), now, "drain", "expired", failover.source)
+
+
+def promote(failover: Failover, routing: RoutingDocument, actor: str, now: str) -> tuple[Failover, RoutingDocument]:
+    """Ownership, epoch, cut and routing in one step (I8).
+
+    Raises EpochMoved, TokenInvalid, NotApproved, IllegalTransition; the caller has verified the token's signature.
+    """
+    require_approval(failover)
+    state = MACHINE.step(failover.state, Event.PROMOTE, failover_id=failover.id)
+    _expect_epochs(failover, routing)
+    token = failover.token
+    if token is None or token.plan_hash != failover.plan.hash or token.failover_id != failover.id:
+        raise TokenInvalid("the demotion token is for another plan", failover_id=failover.id)
+    routes: dict[str, Route] = dict(routing.routes)
+    for namespace in failover.request.namespaces:
+        barrier = token.barriers.get(namespace)
+        if barrier is None or failover.reached.get(namespace, 0) < barrier.sequence:
+            raise TokenInvalid(f"the barrier of {namespace} is not proven at the target", failover_id=failover.id)
+        route = routes[namespace]
+        cut = Cursor(barrier.epoch, barrier.sequence)
+        ownership = Ownership(route.epoch + 1, failover.request.target, failover.target_origin, cut)
+        routes[namespace] = Route(namespace, (*route.history, ownership))
+    document = RoutingDocument(routing.version + 1, routes)
+    promoted = replace(failover, state=state, routing_version=document.version)
+    return _log(promoted, now, "promote", "promoted", actor, routing_version=document.version), document
+
+
+def open_writes(failover: Failover, namespace: str, now: str) -> Failover:
+    """The target admits writes."""
+    if namespace in failover.opened or failover.state is not State.PROMOTED:
+        return failover
+    opened = {**failover.opened, namespace: now}
+    target = failover.request.target
+    return _log(replace(failover, opened=opened), now, "promote", "opened", target, namespace=namespace)
+
+
+def request_verify(failover: Failover, actor: str, now: str) -> Failover:
+    """Asks the target for canaries; a repeated verification starts with new ones."""
+    if failover.state is State.PROMOTED and failover.verify_requested_at:
+        return failover
+    MACHINE.step(failover.state, Event.VERIFIED, failover_id=failover.id)
+    asked = replace(failover, state=State.PROMOTED, verify_requested_at=now, canaries={}, seen={}, problem="")
+    return _log(asked, now, "verify", "started", actor)
+
+
+def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -> Failover:
+    canaries = {**failover.canaries, namespace: canary}
+    return _log(
+        replace(failover, canaries=canaries), now, "verify", "canary_written", failover.request.target, namespace=namespace
+    )
+
+
+def see_canary(failover: Failover, namespace: str, now: str) -> Failover:
+    """The old active holds the canary with the same digest; the last one verifies the failover."""
+    seen = {**failover.seen, namespace: now}
+    moved = _log(replace(failover, seen=seen), now, "verify", "canary_seen", failover.source, namespace=namespace)
+    if set(seen) < set(failover.request.namespaces):
+        return moved
+    state = MACHINE.step(failover.state, Event.VERIFIED, failover_id=failover.id)
+    return _log(replace(moved, state=state), now, "verify", "verified", failover.source)
+
+
+def fail_verify(failover: Failover, actor: str, now: str) -> Failover:
+    state = MACHINE.step(failover.state, Event.VERIFY_FAILED, failover_id=failover.id)
+    timeout = failover.request.limits.verify_timeout_seconds
+    missing = sorted(set(failover.request.namespaces) - set(failover.seen))
+    problem = f"{failover.source} did not confirm the canary of {', '.join(missing)} within {timeout:g} s"
+    return _log(replace(failover, state=state, problem=problem), now, "verify", "failed", actor)
+
+
+def complete(failover: Failover, actor: str, now: str) -> Failover:
+    state = MACHINE.step(failover.state, Event.COMPLETE, failover_id=failover.id)
+    return _log(replace(failover, state=state), now, "complete", "completed", actor)
+
+
+def abort(failover: Failover, actor: str, reason: str, now: str) -> Failover:
+    state = MACHINE.step(failover.state, Event.ABORT, failover_id=failover.id)
+    problem = reason or f"aborted by {actor}"
+    return _log(replace(failover, state=state, problem=problem), now, "abort", "aborted", actor)
+
+
+def drain_error(failover: Failover) -> DrainTimedOut:
+    return DrainTimedOut(f"the drain undid itself: {failover.problem}", failover_id=failover.id)
+
+
+def _expect_epochs(failover: Failover, routing: RoutingDocument) -> None:
+    for namespace, epoch in failover.expected_epochs.items():
+        route = routing.routes.get(namespace)
+        if route is None or route.epoch != epoch or route.active != failover.source:
+            now = f"epoch {route.epoch} at {route.active}" if route else "gone"
+            raise EpochMoved(
+                f"the plan expects {namespace} in epoch {epoch} at {failover.source}; it is {now}",
+                failover_id=failover.id,
+                namespace=namespace,
+            )
+
+
+def _log(failover: Failover, now: str, step: str, event: str, actor: str, **detail: Any) -> Failover:
+    return replace(failover, journal=(*failover.journal, JournalEntry(now, step, event, actor, detail)))
