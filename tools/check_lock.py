@@ -11,7 +11,9 @@ from packaging.utils import canonicalize_name
 
 def main() -> int:
     lock = (ROOT / "requirements/dev.txt").read_text()
-    locked = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)}
+    locked = {
+        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [project["dependencies"], *project["optional-dependencies"].values()]
     faults = []

@@ -48,7 +48,14 @@ def gate(
     """
     started = time.monotonic()
     result = subprocess.run(
-        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=cwd,
+        env=env,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     reasons = [f"says {text!r}" for text in refuse if text in result.stdout]
     if result.returncode:
