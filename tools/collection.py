@@ -72,6 +72,7 @@ def home() -> Path:
         (made / name).symlink_to(target)
     # Read after the file above, so that the variables win, as they do everywhere else.
     settings = {key[4:].lower().replace("_", "-"): value for key, value in os.environ.items() if key.startswith("PIP_")}
+    settings.setdefault("quiet", "2")  # ansible-test shows all that pip says, in front of what it found itself
     stronger = made / ".config/pip/pip.conf"
     stronger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     stronger.write_text("[global]\n" + "".join(f"{key} = {value}\n" for key, value in sorted(settings.items())))
