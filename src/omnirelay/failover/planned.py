@@ -30,6 +30,7 @@ class Event(StrEnum):
     REACHED = "reached"
     DRAIN_EXPIRED = "drain_expired"
     PROMOTE = "promote"
+    VERIFY = "verify"
     VERIFIED = "verified"
     VERIFY_FAILED = "verify_failed"
     COMPLETE = "complete"
@@ -62,11 +63,12 @@ MACHINE: Machine[State, Event] = Machine(
             Event.ABORT: State.ABORTED,
         },
         State.PROMOTED: {
+            Event.VERIFY: State.PROMOTED,
             Event.VERIFIED: State.VERIFIED,
             Event.VERIFY_FAILED: State.VERIFY_FAILED,
         },
         State.VERIFY_FAILED: {
-            Event.VERIFIED: State.VERIFIED,
+            Event.VERIFY: State.PROMOTED,
         },
         State.VERIFIED: {
             Event.COMPLETE: State.COMPLETED,

@@ -7,10 +7,10 @@ the plan and the drain all call `preflight` (I14).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from omnirelay.failover.evidence import ClusterReport, Evidence, PeerReport
 from omnirelay.failover.record import Check, Request, State, Verdict
+from omnirelay.model.times import rfc3339, to_ms
 
 FRESH_SECONDS = 4.0
 """A report older than this is no evidence; replicators report every second."""
@@ -166,13 +166,13 @@ def _versions(evidence: Evidence, request: Request, source: str) -> Check:
 def _certificates(evidence: Evidence, request: Request, source: str) -> Check:
     id = "certificates"
     horizon_ms = evidence.now_ms + int(request.limits.plan_valid_seconds * 1000)
-    limit = f"valid beyond {_time(horizon_ms)}"
+    limit = f"valid beyond {rfc3339(horizon_ms)}"
     for cluster in (source, request.target):
         report = _report(evidence, cluster)
         if report is None:
             return _fail(id, f"unknown for {cluster}", limit, f"{cluster} must report.")
         if report.certificate_expires_ms <= horizon_ms:
-            expires = _time(report.certificate_expires_ms)
+            expires = rfc3339(report.certificate_expires_ms)
             return _fail(id, f"{cluster}'s ends {expires}", limit, f"omnirelay pki issue --cluster {cluster}")
     return _ok(id, "both valid", limit)
 
@@ -204,7 +204,7 @@ def _cooldown(evidence: Evidence, request: Request, source: str) -> Check:
     id, least = "cooldown", request.limits.cooldown_seconds
     limit = f">= {least:g} s since the last move"
     moved = [
-        _ms(f.opened[namespace])
+        to_ms(f.opened[namespace])
         for f in evidence.failovers.values()
         for namespace in request.namespaces
         if f.state is not State.ABORTED and namespace in f.opened
@@ -221,14 +221,6 @@ def _ticket(evidence: Evidence, request: Request, source: str) -> Check:
     if not request.change_ticket:
         return _fail("change_ticket", "none", "present", "Name the change ticket (change_ticket).")
     return _ok("change_ticket", request.change_ticket, "present")
-
-
-def _ms(rfc3339: str) -> int:
-    return int(datetime.fromisoformat(rfc3339).timestamp() * 1000)
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 _CHECKS: tuple[_Check, ...] = (

@@ -145,8 +145,8 @@ def request_verify(failover: Failover, actor: str, now: str) -> Failover:
     """Asks the target for canaries; a repeated verification starts with new ones."""
     if failover.state is State.PROMOTED and failover.verify_requested_at:
         return failover
-    MACHINE.step(failover.state, Event.VERIFIED, failover_id=failover.id)
-    asked = replace(failover, state=State.PROMOTED, verify_requested_at=now, canaries={}, seen={}, problem="")
+    state = MACHINE.step(failover.state, Event.VERIFY, failover_id=failover.id)
+    asked = replace(failover, state=state, verify_requested_at=now, canaries={}, seen={}, problem="")
     return _log(asked, now, "verify", "started", actor)
 
 

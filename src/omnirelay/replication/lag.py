@@ -47,63 +47,64 @@ class CommitHistory:
     """
 
     def __init__(self, sequence: int, size: int, capacity: int = 16_384) -> None:
+        """`sequence` and `size` are the origin's head when this begins; sizes count the origin's bytes from its start."""
         self._capacity = capacity
-        self._base = sequence
-        self._head = (sequence, size)
+        self._base = (sequence, size)
         self._ends: list[int] = []
+        self._sizes: list[int] = []
         self._times: list[float] = []
 
     @property
-    def head(self) -> int:
-        return self._head[0]
+    def head(self) -> tuple[int, int]:
+        """(sequence, size) of the last commit."""
+        return (self._ends[-1], self._sizes[-1]) if self._ends else self._base
+
+    @property
+    def base(self) -> int:
+        """The sequence from which on commit times are known."""
+        return self._base[0]
 
     def committed(self, last_sequence: int, size: int, now: float) -> None:
-        """`size` counts the origin's bytes from its start."""
-        if last_sequence <= self._head[0]:
+        if last_sequence <= self.head[0]:
             return
-        self._head = (last_sequence, size)
         self._ends.append(last_sequence)
+        self._sizes.append(size)
         self._times.append(now)
         if len(self._ends) > self._capacity:
             self._thin()
 
-    def older(self, after: int, committed_at: float) -> None:
-        """Teaches when the batch after `after` was committed, for what lies before this history began."""
-        if after < self._base and self._ends_from(after):
-            self._ends.insert(0, self._base)
+    def older(self, after: int, size: int, committed_at: float) -> None:
+        """Teaches where `after` ends in bytes and when the batch behind it was committed, for what lies before this
+        history began. Everything between is taken to be as old as that batch."""
+        if after < self._base[0]:
+            self._ends.insert(0, self._base[0])
+            self._sizes.insert(0, self._base[1])
             self._times.insert(0, committed_at)
-            self._base = after
+            self._base = (after, size)
 
-    def knows(self, acknowledged: int) -> bool:
-        """Whether the age of the batch after `acknowledged` is known here."""
-        return acknowledged >= self._base or acknowledged >= self._head[0]
-
-    def measure(self, acknowledged: int, acknowledged_size: int | None, now: float) -> Lag:
-        """The lag of a peer that holds the origin up to `acknowledged`, whose bytes end at `acknowledged_size`."""
-        head, head_size = self._head
-        records = max(0, head - acknowledged)
-        if records == 0:
+    def measure(self, acknowledged: int, now: float) -> Lag:
+        """The lag of a peer that holds the origin up to `acknowledged`."""
+        head, head_size = self.head
+        if acknowledged >= head:
             return Lag(0, 0, 0.0)
+        if acknowledged < self._base[0]:
+            return Lag(head - acknowledged, None, None)
         index = bisect_right(self._ends, acknowledged)
-        known = self.knows(acknowledged) and index < len(self._ends)
-        seconds = max(0.0, now - self._times[index]) if known else None
-        size = None if acknowledged_size is None else max(0, head_size - acknowledged_size)
-        return Lag(records, size, seconds)
+        held_size = self._sizes[index - 1] if index else self._base[1]
+        return Lag(head - acknowledged, head_size - held_size, max(0.0, now - self._times[index]))
 
     def forget(self, acknowledged: int) -> None:
         """Drops what every peer has confirmed."""
         index = bisect_right(self._ends, acknowledged)
         if index:
-            self._base = self._ends[index - 1]
-            del self._ends[:index], self._times[:index]
-
-    def _ends_from(self, after: int) -> bool:
-        return not self._ends or self._ends[0] > after
+            self._base = (self._ends[index - 1], self._sizes[index - 1])
+            del self._ends[:index], self._sizes[:index], self._times[:index]
 
     def _thin(self) -> None:
-        last = len(self._ends) - len(self._ends) % 2
-        self._times = self._times[0:last:2] + self._times[last:]
-        self._ends = self._ends[1:last:2] + self._ends[last:]
+        paired = len(self._ends) - len(self._ends) % 2
+        self._times = self._times[0:paired:2] + self._times[paired:]
+        self._ends = self._ends[1:paired:2] + self._ends[paired:]
+        self._sizes = self._sizes[1:paired:2] + self._sizes[paired:]
 
 
 @dataclass(slots=True)

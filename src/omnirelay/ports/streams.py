@@ -1,0 +1,153 @@
+"""Two-way message streams between processes, in the model's words.
+
+Transport turns them into gRPC; a simulation passes the values on. `Duplex[In, Out]` is one side of a stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from omnirelay.model.batch import Batch
+from omnirelay.model.position import Cursor, Position
+from omnirelay.model.version_vector import VersionVector
+
+In = TypeVar("In", covariant=True)
+Out = TypeVar("Out", contravariant=True)
+
+
+class Duplex(Protocol[In, Out]):
+    async def receive(self) -> In | None:
+        """The next message; None once the other side has finished. Raises the typed error that the other side ended
+        with, or Unreachable."""
+        ...
+
+    async def send(self, message: Out) -> None:
+        """Waits while the other side does not take it. Raises like `receive`."""
+        ...
+
+
+# --- between replicators ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProtocolVersion:
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    cluster: str
+    protocol: ProtocolVersion
+    applied: VersionVector
+    digests: dict[str, bytes]
+    credit_bytes: int
+    origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSample:
+    """Milliseconds since the Unix epoch: the heartbeat's sending by the sender's clock, its arrival and this answer's
+    sending by the receiver's."""
+
+    heartbeat_sent_ms: int
+    received_ms: int
+    sent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    durable: VersionVector
+    credit_bytes: int
+    clock: ClockSample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    cluster: str
+    protocol: ProtocolVersion
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    head: VersionVector
+    head_bytes: int
+    """Of the sender's own origin."""
+    sent_ms: int
+
+
+FromReceiver = Open | Ack | Interest
+FromSender = Accepted | Batch | Heartbeat
+
+
+class PeerDialer(Protocol):
+    async def dial(self, cluster: str, endpoint: str) -> Duplex[FromSender, FromReceiver]:
+        """A stream to the replicator of `cluster`, whose certificate has been checked to name it. It is closed by
+        cancelling, or by `close_stream`. Raises Unreachable, PeerIdentityMismatch."""
+        ...
+
+    async def close_stream(self, stream: Duplex[FromSender, FromReceiver]) -> None: ...
+
+
+# --- producers and readers ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOpen:
+    namespace: str
+    producer_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerBatch:
+    producer_sequence: int
+    records: bytes
+    count: int
+    """Counted by the transport, which has parsed the record set once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOpened:
+    cluster: str
+    epoch: int
+    last_producer_sequence: int
+    max_batch_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishAck:
+    producer_sequence: int
+    position: Position | None
+    count: int
+    epoch: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeRequest:
+    namespace: str
+    after: Cursor | None
+    latest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FenceNotice:
+    cut: Cursor
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    delivered: Cursor
+    epoch: int

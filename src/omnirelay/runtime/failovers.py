@@ -1,0 +1,372 @@
+"""Failovers as the API and the replicators drive them: load, decide (omnirelay.failover), compare-and-set, wait.
+
+No step calls another cluster. A command is an intent in the coordination store; the replicators that it names act on
+it (omnirelay.runtime.agent), and whoever asked waits for the state to change. So any caller can drive any step from
+any cluster, and a caller that dies leaves a state that the next one finishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omnirelay.errors import (
+    BadRequest,
+    Conflict,
+    IllegalTransition,
+    ModeUnsupported,
+    NotFound,
+    OperationInProgress,
+    PreflightFailed,
+    UnknownNamespace,
+    VerifyFailed,
+)
+from omnirelay.failover import approvals, workflow
+from omnirelay.failover.planned import HOLDS_LOCK, MACHINE, OPEN, Event
+from omnirelay.failover.preflight import failed, preflight
+from omnirelay.failover.record import Approval, Check, DemotionToken, Failover, Mode, Request, State
+from omnirelay.model.routing import RoutingDocument
+from omnirelay.model.times import rfc3339
+from omnirelay.ports.clock import Clock
+from omnirelay.ports.coordination import Compare, CoordinationStore, Delete, Put, Write
+from omnirelay.runtime.audit import Actor, Auditor, Deed
+from omnirelay.runtime.documents import FAILOVERS, LEASES, LOCKS, ROUTING, ROUTING_DOCUMENT
+from omnirelay.runtime.view import MeshView
+
+ATTEMPTS = 20
+"""How often a change is decided again because the record moved meanwhile."""
+
+Change = Callable[[Failover], Failover]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    failover: Failover
+    finished: bool
+    """False when `wait` ran out while the step is still going on."""
+    checks: tuple[Check, ...] = ()
+
+
+class Failovers:
+    """One instance per replicator. `new_id` makes an id from the wall clock (ms); `verify_token` raises TokenInvalid
+    unless the token is signed by the cluster that it demotes."""
+
+    def __init__(
+        self,
+        store: CoordinationStore,
+        view: MeshView,
+        auditor: Auditor,
+        clock: Clock,
+        new_id: Callable[[int], str],
+        verify_token: Callable[[DemotionToken, str], None],
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._auditor = auditor
+        self._clock = clock
+        self._new_id = new_id
+        self._verify_token = verify_token
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    def all(self) -> list[Failover]:
+        """As this cluster sees them, newest first."""
+        return sorted(self._view.failovers.values(), key=lambda f: (f.created_at, f.id), reverse=True)
+
+    async def load(self, failover_id: str) -> tuple[Failover, int]:
+        """The record and its revision, from the store. Raises NotFound."""
+        entry = await self._store.get(FAILOVERS.key(failover_id))
+        if entry is None:
+            raise NotFound(f"there is no failover {failover_id!r}", kind="failovers", failover_id=failover_id)
+        return FAILOVERS.decode(entry.value), entry.revision
+
+    # --- planning --------------------------------------------------------------------------------------------
+
+    async def plan(self, request: Request, actor: Actor, run_url: str, dry_run: bool) -> tuple[Failover, bool]:
+        """A plan with its preflight, and whether it is new. The same request finds the open plan that it made before.
+
+        Raises PreflightFailed with the checks when one fails; nothing is stored then.
+        """
+        await self._view.refresh()
+        source, request = self._resolve(request)
+        for existing in self.all():
+            if existing.state in OPEN and existing.request == request and existing.requested_by == actor.principal:
+                if existing.state in HOLDS_LOCK or existing.plan.expires_at > self._now():
+                    return existing, False
+        checks = preflight(self._view.evidence(), request, source)
+        self._refuse_failed(checks)
+        now_ms = self._clock.wall_ms()
+        expires = rfc3339(now_ms + int(request.limits.plan_valid_seconds * 1000))
+        failover = workflow.make(
+            "" if dry_run else self._new_id(now_ms),
+            request,
+            self._view.routing,
+            source,
+            checks,
+            actor.principal,
+            run_url,
+            rfc3339(now_ms),
+            expires,
+        )
+        if dry_run:
+            return failover, True
+        key = FAILOVERS.key(failover.id)
+        deed = _deed("failover.plan", failover, before=None)
+        if not await self._auditor.commit([Compare(key, 0)], [Put(key, FAILOVERS.encode(failover))], actor, deed):
+            raise Conflict(f"failover {failover.id} exists already")
+        return failover, True
+
+    def _resolve(self, request: Request) -> tuple[str, Request]:
+        """The source, and the request with its namespaces spelt out."""
+        if request.mode is not Mode.PLANNED:
+            raise ModeUnsupported(f"mode {request.mode} is not available", modes="planned")
+        routes = self._view.routing.routes
+        unknown = [name for name in request.namespaces if name not in routes]
+        if unknown:
+            known = ", ".join(sorted(routes)) or "none"
+            raise UnknownNamespace(f"there is no namespace {unknown[0]!r}", namespace=unknown[0], known=known)
+        names = tuple(sorted(set(request.namespaces))) or tuple(
+            sorted(name for name, route in routes.items() if route.active != request.target)
+        )
+        if not names:
+            raise BadRequest(f"{request.target} owns every namespace already", target=request.target)
+        sources = {routes[name].active for name in names}
+        if len(sources) > 1:
+            raise BadRequest(
+                f"the namespaces are active in different clusters ({', '.join(sorted(sources))}); move them one by one",
+                sources=sorted(sources),
+            )
+        (source,) = sources
+        if source == request.target:
+            raise BadRequest(f"{request.target} owns {', '.join(names)} already", target=request.target)
+        if request.target not in self._view.clusters:
+            raise NotFound(f"there is no cluster {request.target!r}", kind="clusters", cluster=request.target)
+        return source, replace(request, namespaces=names)
+
+    # --- approving -------------------------------------------------------------------------------------------
+
+    async def approve(
+        self, failover_id: str, decision: str, plan_hash: str, comment: str, via: str, actor: Actor
+    ) -> Failover:
+        if decision not in ("approve", "deny"):
+            raise BadRequest(f"decision {decision!r} is neither approve nor deny")
+
+        def change(failover: Failover) -> Failover:
+            approval = Approval(actor.principal, decision, plan_hash, self._now(), comment, via)
+            return approvals.decide(failover, approval)
+
+        return await self.mutate(failover_id, change, actor, f"failover.{decision}", comment)
+
+    # --- steps -----------------------------------------------------------------------------------------------
+
+    async def step(
+        self, failover_id: str, name: str, actor: Actor, wait: float, dry_run: bool = False, reason: str = ""
+    ) -> StepResult:
+        """Writes the intent of step `name` unless it is there, then waits up to `wait` seconds for its end.
+
+        A dry run takes the same checks and answers the predicted record (I14). A step that is done already answers the
+        record as it is.
+        """
+        await self._view.refresh()
+        failover, _ = await self.load(failover_id)
+        if name == "preflight":
+            return self._preflight(failover)
+        done = _DONE.get(name)
+        if done is None:
+            raise BadRequest(f"there is no step {name!r}; there are {', '.join([*_DONE, 'preflight'])}")
+        change = self._intents()[name](actor, reason)
+        checks: tuple[Check, ...] = ()
+        if not done(failover) and not _under_way(name, failover):
+            if name == "drain":
+                checks = self._gate(failover)
+            predicted = change(failover)
+            if dry_run:
+                return StepResult(predicted, True, checks)
+            failover = await self._write(failover_id, name, change, actor, reason)
+        if dry_run:
+            return StepResult(failover, True, checks)
+        failover = await self._wait(failover_id, failover, name, done, wait)
+        return StepResult(failover, done(failover), checks)
+
+    def _intents(self) -> dict[str, Callable[[Actor, str], Change]]:
+        now, view = self._now, self._view
+        return {
+            "drain": lambda a, r: lambda f: workflow.start_drain(f, view.routing, a.principal, now()),
+            "promote": lambda a, r: lambda f: self._promote(f, a)[0],
+            "verify": lambda a, r: lambda f: workflow.request_verify(f, a.principal, now()),
+            "complete": lambda a, r: lambda f: workflow.complete(f, a.principal, now()),
+            "abort": lambda a, r: lambda f: workflow.abort(f, a.principal, r, now()),
+        }
+
+    async def _write(self, failover_id: str, name: str, change: Change, actor: Actor, reason: str) -> Failover:
+        if name == "promote":
+            return await self._commit_promotion(failover_id, actor)
+        done = _DONE[name]
+
+        def once(failover: Failover) -> Failover:
+            return failover if done(failover) or _under_way(name, failover) else change(failover)
+
+        return await self.mutate(failover_id, once, actor, f"failover.{name}", reason)
+
+    def _preflight(self, failover: Failover) -> StepResult:
+        """Judges again while nothing has started; afterwards the lock and the drain would fail their own checks."""
+        if failover.state not in (State.AWAITING_APPROVAL, State.APPROVED):
+            return StepResult(failover, True, failover.checks)
+        checks = preflight(self._view.evidence(), failover.request, failover.source)
+        self._refuse_failed(checks, failover.id)
+        return StepResult(failover, True, checks)
+
+    def _gate(self, failover: Failover) -> tuple[Check, ...]:
+        """The cheap gate: everything is checked once more while the source is still serving."""
+        approvals.require_approval(failover)
+        if failover.state is not State.APPROVED:
+            MACHINE.step(failover.state, Event.DRAIN, failover_id=failover.id)
+        checks = preflight(self._view.evidence(), failover.request, failover.source)
+        self._refuse_failed(checks, failover.id)
+        return checks
+
+    def _promote(self, failover: Failover, actor: Actor) -> tuple[Failover, RoutingDocument]:
+        promoted, routing = workflow.promote(failover, self._view.routing, actor.principal, self._now())
+        assert failover.token is not None  # workflow.promote raised otherwise
+        self._verify_token(failover.token, failover.source)
+        return promoted, routing
+
+    async def _commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
+        """The one compare-and-set of I8: failover, routing, leases, audit."""
+        for _ in range(ATTEMPTS):
+            await self._view.refresh()
+            before, revision = await self.load(failover_id)
+            if before.state is not State.DRAINED and before.routing_version:
+                return before
+            routing_revision = self._view.routing_revision
+            after, routing = self._promote(before, actor)
+            # The old active has confirmed its demotion by the token, so its lease ends here and not by time.
+            writes: list[Write] = [Delete(LEASES.key(namespace)) for namespace in after.request.namespaces]
+            writes += [
+                Put(ROUTING, ROUTING_DOCUMENT.encode(routing)),
+                Put(FAILOVERS.key(failover_id), FAILOVERS.encode(after)),
+            ]
+            compares = [Compare(FAILOVERS.key(failover_id), revision), Compare(ROUTING, routing_revision)]
+            if await self._auditor.commit(compares, writes, actor, _deed("failover.promote", after, before)):
+                return after
+        raise Conflict(f"failover {failover_id} was changed by others all the time", failover_id=failover_id)
+
+    async def _wait(
+        self, failover_id: str, failover: Failover, name: str, done: Callable[[Failover], bool], wait: float
+    ) -> Failover:
+        end = self._clock.monotonic() + wait
+        while True:
+            seen = self._view.changed.version
+            failover = _later(failover, self._view.failovers.get(failover_id))
+            _raise_if_failed(name, failover)
+            left = end - self._clock.monotonic()
+            if done(failover) or left <= 0:
+                return failover
+            await self._view.changed.wait_beyond(seen, left)
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    async def mutate(self, failover_id: str, change: Change, actor: Actor, action: str, why: str = "") -> Failover:
+        """Applies `change` by compare-and-set, with the locks that its new state implies and an audit entry.
+
+        `change` may run more than once and raises to refuse; returning its argument means that nothing is to be done.
+        Raises OperationInProgress when another failover holds a namespace that this one now needs.
+        """
+        for _ in range(ATTEMPTS):
+            before, revision = await self.load(failover_id)
+            after = change(before)
+            if after == before:
+                return before
+            key = FAILOVERS.key(failover_id)
+            writes: list[Write] = [Put(key, FAILOVERS.encode(after))]
+            compares = [Compare(key, revision)]
+            locks = [LOCKS.key(namespace) for namespace in after.request.namespaces]
+            if before.state not in HOLDS_LOCK and after.state in HOLDS_LOCK:
+                await self._refuse_locked(after)
+                compares += [Compare(lock, 0) for lock in locks]
+                writes += [Put(lock, LOCKS.encode(failover_id)) for lock in locks]
+            elif before.state in HOLDS_LOCK and after.state not in HOLDS_LOCK:
+                writes += [Delete(lock) for lock in locks]
+            if await self._auditor.commit(compares, writes, actor, _deed(action, after, before, why)):
+                return after
+        raise Conflict(f"failover {failover_id} was changed by others all the time", failover_id=failover_id)
+
+    async def _refuse_locked(self, failover: Failover) -> None:
+        for namespace in failover.request.namespaces:
+            entry = await self._store.get(LOCKS.key(namespace))
+            if entry is not None:
+                holder = LOCKS.decode(entry.value)
+                raise OperationInProgress(
+                    f"failover {holder} holds namespace {namespace}", failover_id=holder, namespace=namespace
+                )
+
+    def _refuse_failed(self, checks: tuple[Check, ...], failover_id: str = "") -> None:
+        names = failed(checks)
+        if names:
+            seen = "; ".join(f"{c.id}: {c.observed}" for c in checks if c.id in names)
+            raise PreflightFailed(
+                f"preflight failed: {seen}", failed=", ".join(names), checks=_plain(checks), failover_id=failover_id
+            )
+
+    def _now(self) -> str:
+        return rfc3339(self._clock.wall_ms())
+
+
+def opened(failover: Failover) -> bool:
+    """The target admits writes for every namespace."""
+    return set(failover.opened) >= set(failover.request.namespaces)
+
+
+_PROMOTED = frozenset({State.PROMOTED, State.VERIFY_FAILED, State.VERIFIED, State.COMPLETED})
+
+_DONE: dict[str, Callable[[Failover], bool]] = {
+    "drain": lambda f: f.state is State.DRAINED or f.state in _PROMOTED,
+    "promote": lambda f: f.state in _PROMOTED and opened(f),
+    "verify": lambda f: f.state in (State.VERIFIED, State.COMPLETED),
+    "complete": lambda f: f.state is State.COMPLETED,
+    "abort": lambda f: f.state is State.ABORTED,
+}
+
+
+def _under_way(name: str, failover: Failover) -> bool:
+    """The intent of the step is stored; only its end is missing."""
+    if name == "drain":
+        return failover.state is State.DRAINING
+    if name == "promote":
+        return failover.state in _PROMOTED
+    return name == "verify" and failover.state is State.PROMOTED and bool(failover.verify_requested_at)
+
+
+def _raise_if_failed(name: str, failover: Failover) -> None:
+    if name in ("drain", "promote") and failover.state is State.ABORTED:
+        if failover.journal[-1].event == "expired":
+            raise workflow.drain_error(failover)
+        raise IllegalTransition(
+            f"the failover was aborted: {failover.problem}", failover_id=failover.id, state="aborted", allowed="nothing"
+        )
+    if name == "verify" and failover.state is State.VERIFY_FAILED:
+        raise VerifyFailed(failover.problem, failover_id=failover.id, target=failover.request.target)
+
+
+def _later(known: Failover, seen: Failover | None) -> Failover:
+    """The one with the longer journal: the view may still show what was before our own write."""
+    return seen if seen is not None and len(seen.journal) >= len(known.journal) else known
+
+
+def _deed(action: str, after: Failover, before: Failover | None, why: str = "") -> Deed:
+    return Deed(
+        action=action,
+        subject=f"failovers/{after.id}",
+        why=why or after.request.reason,
+        change_ticket=after.request.change_ticket,
+        run_url=after.run_url,
+        before={"state": before.state} if before else None,
+        after={"state": after.state, "plan_hash": after.plan.hash, "routing_version": after.routing_version},
+    )
+
+
+def _plain(checks: tuple[Check, ...]) -> list[dict[str, Any]]:
+    return [{"id": c.id, "status": str(c.status), "observed": c.observed, "limit": c.limit, "hint": c.hint} for c in checks]
+
+

@@ -1,0 +1,36 @@
+"""Something changed: wakes every waiter, loses no change, queues nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Signal:
+    """A counter to wait on. Take `version` before looking at the state; `wait_beyond(version)` then returns at once if
+    anything changed since, so no wake-up is lost between looking and waiting."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def fire(self) -> None:
+        self.version += 1
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait_beyond(self, version: int, timeout: float | None = None) -> bool:
+        """True on a change, False when `timeout` seconds passed without one."""
+        if self.version > version:
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+        return True

@@ -1,0 +1,149 @@
+"""What this replicator knows of the mesh: a watched copy of the coordination state.
+
+It never goes back, may be behind, and says for how long it has not heard: decisions that must not be wrong are made
+again inside a transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TypeVar
+
+from omnirelay.errors import CoordinationUnavailable
+from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim
+from omnirelay.failover.record import Failover
+from omnirelay.model.descriptor import ClusterDescriptor
+from omnirelay.model.routing import RoutingDocument
+from omnirelay.ports.clock import Clock
+from omnirelay.ports.coordination import Change, CoordinationStore, Entry, WatchCompacted
+from omnirelay.runtime.documents import CLUSTERS, FAILOVERS, LEASES, LOCKS, MESH, REPORTS, ROUTING, ROUTING_DOCUMENT
+from omnirelay.runtime.signal import Signal
+
+_log = logging.getLogger(__name__)
+V = TypeVar("V")
+
+RETRY_SECONDS = 0.25
+
+
+class MeshView:
+    """Fields are replaced, never changed in place, so a reader may keep what it took."""
+
+    def __init__(self, store: CoordinationStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self.changed = Signal()
+        self.loaded = asyncio.Event()
+        self.revision = 0
+        self.routing = RoutingDocument()
+        self.routing_revision = 0
+        self.clusters: dict[str, ClusterDescriptor] = {}
+        self.reports: dict[str, ClusterReport] = {}
+        self.leases: dict[str, LeaseClaim] = {}
+        self.lease_revisions: dict[str, int] = {}
+        self.locks: dict[str, str] = {}
+        self.failovers: dict[str, Failover] = {}
+        self.failover_revisions: dict[str, int] = {}
+        self._reported_at: dict[str, float] = {}
+        self._answered_at: float | None = None
+
+    @property
+    def silence_seconds(self) -> float | None:
+        """Since the store last answered anything; None if it never did."""
+        return None if self._answered_at is None else self._clock.monotonic() - self._answered_at
+
+    def answered(self) -> None:
+        """Somebody else heard from the store, for instance a lease renewal."""
+        self._answered_at = self._clock.monotonic()
+
+    async def run(self) -> None:
+        """Follows the store until cancelled."""
+        while True:
+            try:
+                revision = await self.refresh()
+                async for changes in self._store.watch(MESH, revision + 1):
+                    self._apply(changes)
+            except WatchCompacted:
+                continue
+            except CoordinationUnavailable as error:
+                _log.warning("coordination store does not answer: %s", error.message)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def refresh(self) -> int:
+        """Reads everything again. Returns the revision that the view then shows."""
+        snapshot = await self._store.list(MESH)
+        if snapshot.revision >= self.revision:
+            gone = self._known_keys() - {entry.key for entry in snapshot.entries}
+            for key in gone:
+                self._set(key, None)
+            for entry in snapshot.entries:
+                self._set(entry.key, entry)
+            self._moved(snapshot.revision)
+        self.loaded.set()
+        return snapshot.revision
+
+    def evidence(self) -> Evidence:
+        now = self._clock.monotonic()
+        return Evidence(
+            now_ms=self._clock.wall_ms(),
+            routing=self.routing,
+            clusters=dict(self.clusters),
+            reports=dict(self.reports),
+            report_age_seconds={cluster: now - at for cluster, at in self._reported_at.items()},
+            leases=dict(self.leases),
+            locks=dict(self.locks),
+            failovers=dict(self.failovers),
+            coordination_lag_seconds=self.silence_seconds,
+        )
+
+    def report_age(self, cluster: str) -> float | None:
+        at = self._reported_at.get(cluster)
+        return None if at is None else self._clock.monotonic() - at
+
+    def _apply(self, changes: Iterable[Change]) -> None:
+        revision = self.revision
+        for change in changes:
+            if change.revision > self.revision:
+                self._set(change.key, change.entry)
+            revision = max(revision, change.revision)
+        self._moved(revision)
+
+    def _moved(self, revision: int) -> None:
+        self.revision = revision
+        self.answered()
+        self.changed.fire()
+
+    def _known_keys(self) -> set[str]:
+        keys = {ROUTING} if self.routing_revision else set()
+        keys |= {CLUSTERS.key(name) for name in self.clusters} | {REPORTS.key(name) for name in self.reports}
+        keys |= {LEASES.key(name) for name in self.leases} | {LOCKS.key(name) for name in self.locks}
+        return keys | {FAILOVERS.key(name) for name in self.failovers}
+
+    def _set(self, key: str, entry: Entry | None) -> None:
+        if key == ROUTING:
+            self.routing = ROUTING_DOCUMENT.decode(entry.value) if entry else RoutingDocument()
+            self.routing_revision = entry.revision if entry else 0
+        elif key.startswith(CLUSTERS.prefix):
+            self.clusters = _with(self.clusters, CLUSTERS.name(key), CLUSTERS.decode(entry.value) if entry else None)
+        elif key.startswith(REPORTS.prefix):
+            cluster = REPORTS.name(key)
+            self.reports = _with(self.reports, cluster, REPORTS.decode(entry.value) if entry else None)
+            self._reported_at = _with(self._reported_at, cluster, self._clock.monotonic() if entry else None)
+        elif key.startswith(LEASES.prefix):
+            name = LEASES.name(key)
+            self.leases = _with(self.leases, name, LEASES.decode(entry.value) if entry else None)
+            self.lease_revisions = _with(self.lease_revisions, name, entry.revision if entry else None)
+        elif key.startswith(LOCKS.prefix):
+            self.locks = _with(self.locks, LOCKS.name(key), LOCKS.decode(entry.value) if entry else None)
+        elif key.startswith(FAILOVERS.prefix):
+            name = FAILOVERS.name(key)
+            self.failovers = _with(self.failovers, name, FAILOVERS.decode(entry.value) if entry else None)
+            self.failover_revisions = _with(self.failover_revisions, name, entry.revision if entry else None)
+
+
+def _with(values: dict[str, V], name: str, value: V | None) -> dict[str, V]:
+    copy = {k: v for k, v in values.items() if k != name}
+    if value is not None:
+        copy[name] = value
+    return copy
