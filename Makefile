@@ -4,10 +4,12 @@ SHELL := /bin/sh
 BIN := .venv/bin
 TIERS := $(shell sed -n 's/^    "\([a-z]*\)": "tests\/.*/\1/p' tools/run_tests.py)
 
-# Ansible's own state stays in the checkout, and `python3` is the environment's, whatever else is on PATH.
+# What the tools remember stays in the checkout, and `python3` is the environment's, whatever else is on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 export ANSIBLE_REMOTE_TMP := $(CURDIR)/.cache/ansible/remote-tmp
+export BUF_CACHE_DIR := $(CURDIR)/.cache/buf
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
 .PHONY: help demo check format proto test test-collection $(TIERS:%=test-%) bench lock clean
 

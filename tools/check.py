@@ -9,7 +9,7 @@ GATES = {
     "ruff": [BIN / "ruff", "check", "--no-fix"],
     "format": [BIN / "ruff", "format", "--diff"],
     "mypy": [BIN / "mypy"],
-    "layers": [BIN / "lint-imports", "--cache-dir", ".cache/import-linter"],
+    "layers": [BIN / "lint-imports", "--no-logo", "--cache-dir", ".cache/import-linter"],
     "buf": [ROOT / "node_modules/.bin/buf", "lint"],
     "proto": [BIN / "python", "tools/gen_proto.py", "--check"],
     "lock": [BIN / "python", "tools/check_lock.py"],
