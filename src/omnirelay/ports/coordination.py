@@ -71,24 +71,37 @@ class Change:
 
 
 class CoordinationStore(Protocol):
-    """Every call raises CoordinationUnavailable within a bounded time when the store does not answer."""
+    """Every call raises CoordinationUnavailable within a bounded time when the store does not answer. What it asked
+    for may have happened all the same: read to find out. After `close` every call raises it.
+
+    Keys are text, not empty and without NUL; prefixes too, but the empty prefix stands for all keys. Cancelling
+    a call is safe for the store, and leaves open whether it happened.
+    """
 
     async def get(self, key: str) -> Entry | None: ...
 
     async def list(self, prefix: str) -> Snapshot: ...
 
     async def transact(self, compares: Sequence[Compare], writes: Sequence[Write]) -> Outcome:
-        """All compares hold and all writes happen, or nothing does. At most 128 operations and 1.5 MB, each key
-        written at most once; more raises BadRequest. A Put with an unknown lease fails the transaction."""
+        """All compares hold and all writes happen, or nothing does. At most 128 operations (compares and writes
+        together) and 1.5 MB, each key written at most once; more raises BadRequest. A Put with an unknown lease fails
+        the transaction. Deleting a key that does not exist is no change, and without a change there is no new
+        revision."""
         ...
 
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Sequence[Change]]:
-        """Changes from that revision on, one element per store revision, in order. When the revisions asked for are not
-        kept any more the iterator raises WatchCompacted: list again and watch from there."""
+        """Changes from that revision (at least 1, may be yet to come) on, one element per store revision that touches
+        the prefix, in order; within an element in the order of the writes. When the revisions asked for are not
+        kept any more the iterator raises WatchCompacted: list again and watch from there.
+
+        Cancelling the wait for an element loses nothing: ask for the next one again. After CoordinationUnavailable,
+        go on with the same iterator, or watch again from the revision after the last element. `close` ends the
+        iteration."""
         ...
 
     async def grant_lease(self, ttl_seconds: float) -> int:
-        """A new lease's id (> 0)."""
+        """A new lease's id (> 0). The time is finite and more than 0, or BadRequest is raised. A lease that runs out
+        ends by itself, and its keys are deleted in one revision; leases that run out together may share one."""
         ...
 
     async def keep_alive(self, lease: int) -> bool:

@@ -90,7 +90,7 @@ class Database:
         One small statement, and a write transaction only when a lease is due, because it runs a hundred times a second.
         """
         try:
-            revision, _, deadline = _state(self._connected())
+            revision, _, deadline = _state(self._connection or self._open())
         except (sqlite3.Error, OSError) as error:
             raise self._lost(error) from error
         if deadline is None or deadline > self._boottime():
@@ -136,7 +136,8 @@ class Database:
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         """Commits, or rolls back when the body raises. Raises CoordinationUnavailable."""
         try:
-            db = self._connected()
+            self._check_file()
+            db = self._connection or self._open()
             db.execute(begin)
             try:
                 yield db
@@ -152,13 +153,13 @@ class Database:
         self.close()
         return CoordinationUnavailable(f"coordination store {self._path}: {error}", path=str(self._path))
 
-    def _connected(self) -> sqlite3.Connection:
+    def _check_file(self) -> None:
         """A process that went on with a deleted file while others use its successor would have a store of its own."""
         if self._file is not None and self._file != _identity(self._path):
             raise OSError("the file was replaced while in use; restart this process")
-        return self._connection or self._open()
 
     def _open(self) -> sqlite3.Connection:
+        self._check_file()
         db = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         try:
             self._enter_wal_mode(db)

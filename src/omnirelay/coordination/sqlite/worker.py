@@ -6,9 +6,15 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
+
+
+class _Item(NamedTuple):
+    job: Callable[[], Any]
+    future: Future[Any]
+    final: bool = False
 
 
 class Worker:
@@ -20,19 +26,19 @@ class Worker:
     def __init__(self, name: str, tick: Callable[[], bool], period_seconds: float) -> None:
         self._tick = tick
         self._period_seconds = period_seconds
-        self._jobs: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Item] = SimpleQueue()
         # A daemon, because a disk that hangs in a system call must not keep the process from ending.
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
-        self._jobs.put((job, future))
+        self._jobs.put(_Item(job, future))
         return future
 
     def stop(self, last: Callable[[], T]) -> Future[T]:
-        """Runs what was handed in before, then `last`, then ends the thread."""
-        future = self.submit(last)
-        self._jobs.put(None)
+        """Runs what was handed in before, then `last`, then ends the thread without another tick."""
+        future: Future[T] = Future()
+        self._jobs.put(_Item(last, future, final=True))
         return future
 
     def _run(self) -> None:
@@ -42,9 +48,9 @@ class Worker:
             except Empty:
                 pass
             else:
-                if item is None:
+                _settle(item.job, item.future)
+                if item.final:
                     return
-                _settle(*item)
             if not self._tick():
                 return
 
