@@ -1,0 +1,206 @@
+#!/usr/bin/python
+# Copyright (c) The OmniRelay Mesh authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: failover_report
+short_description: Save the evidence of a failover
+description:
+  - Reads what the control plane knows about a failover - who asked, who approved, each step with its time, measured outage
+    and loss, digests, place in the audit chain - and saves it to a file if one is named.
+attributes:
+  check_mode:
+    support: full
+    details: Reads the report and compares, writes nothing.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  failover_id:
+    description: The failover.
+    type: str
+    required: true
+  dest:
+    description:
+      - File to write, replaced at once or not at all. Its directory must exist.
+      - Without it the report is only returned.
+    type: path
+  format:
+    description: V(json) is for programs, V(markdown) for a ticket.
+    type: str
+    choices: [json, markdown]
+    default: json
+seealso:
+  - module: omnirelay.mesh.failover_info
+version_added: 1.0.0
+author:
+  - The OmniRelay Mesh authors (@omnirelay)
+extends_documentation_fragment:
+  - omnirelay.mesh.auth
+  - omnirelay.mesh.attributes
+"""
+
+EXAMPLES = r"""
+- name: Keep the evidence
+  omnirelay.mesh.failover_report:
+    endpoint: https://control.us-east.example.net:8443
+    failover_id: fo-20261123-120813-7f3a
+    dest: /var/lib/evidence/fo-20261123-120813-7f3a.json
+
+- name: Read it for the ticket
+  omnirelay.mesh.failover_report:
+    endpoint: https://control.us-east.example.net:8443
+    failover_id: fo-20261123-120813-7f3a
+    format: markdown
+  register: evidence
+"""
+
+RETURN = r"""
+report:
+  description:
+    - The evidence, among others RV(ignore:state), RV(ignore:approvals), RV(ignore:timings), RV(ignore:measured_outage_seconds),
+      RV(ignore:measured_loss_records), RV(ignore:epochs), RV(ignore:digests), RV(ignore:journal) and RV(ignore:audit).
+  returned: success
+  type: dict
+  sample:
+    failover_id: fo-20261123-120813-7f3a
+    state: completed
+    measured_outage_seconds: 0.12
+    measured_loss_records: 0
+content:
+  description: The same as O(format) says, byte for byte as saved.
+  returned: success
+  type: str
+dest:
+  description: The file, null if none was named.
+  returned: success
+  type: str
+  sample: /var/lib/evidence/fo-20261123-120813-7f3a.json
+sha256:
+  description: Digest of RV(content).
+  returned: success
+  type: str
+  sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+request_id:
+  description: Names the call in the replicator's log.
+  returned: success
+  type: str
+  sample: 01JE9Q0Z4Q6V6W3C6C2E0J7V8M
+error:
+  description:
+    - Why the task failed, for programs. RV(ignore:msg) says the same for people.
+    - The codes are those of the control API; RV(error.code) is stable.
+  returned: failure
+  type: dict
+  contains:
+    code:
+      description: Stable name of the error, for example V(preflight_failed).
+      type: str
+      returned: always
+    message:
+      description: What happened and why.
+      type: str
+      returned: always
+    hint:
+      description: What to do next.
+      type: str
+      returned: always
+    http_status:
+      description: Status of the HTTP answer, null if there was none.
+      type: int
+      returned: always
+    retryable:
+      description: Whether the same call may succeed later.
+      type: bool
+      returned: always
+    details:
+      description: Values that belong to the error, for example the failed checks.
+      type: dict
+      returned: always
+    request_id:
+      description: Names the call in the replicator's log, empty if no replicator answered.
+      type: str
+      returned: always
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+
+from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
+from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import mesh_spec
+from ansible_collections.omnirelay.mesh.plugins.module_utils._task import run_module
+
+SPEC = mesh_spec(
+    dict(
+        failover_id=dict(type="str", required=True),
+        dest=dict(type="path"),
+        format=dict(type="str", choices=["json", "markdown"], default="json"),
+    )
+)
+
+
+def run(client, params, check_mode):
+    answer = client.get("failovers", params["failover_id"], "report")
+    if params["format"] == "json":
+        content = json.dumps(answer.body, indent=2, sort_keys=True) + "\n"
+    else:
+        content = client.text("failovers", params["failover_id"], "report", media_type="text/markdown").body
+    data = content.encode("utf-8")
+    return dict(
+        changed=bool(params["dest"]) and _save(params["dest"], data, check_mode),
+        report=answer.body,
+        content=content,
+        dest=params["dest"],
+        sha256=hashlib.sha256(data).hexdigest(),
+        request_id=answer.request_id,
+    )
+
+
+def _save(dest, data, check_mode):
+    """Whether the file had to be written."""
+    try:
+        if _holds(dest, data):
+            return False
+        if not check_mode:
+            _replace(dest, data)
+    except OSError as error:
+        raise MeshApiError(
+            "invalid_argument", "The report cannot be saved: %s." % error, hint="Name a file in a directory that can be written."
+        ) from error
+    return True
+
+
+def _holds(dest, data):
+    try:
+        with open(dest, "rb") as saved:
+            return saved.read() == data
+    except FileNotFoundError:
+        return False
+
+
+def _replace(dest, data):
+    handle, draft = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(dest)))
+    try:
+        with os.fdopen(handle, "wb") as target:
+            target.write(data)
+            os.fchmod(target.fileno(), 0o640)
+        os.replace(draft, dest)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+
+
+def main():
+    run_module(SPEC, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,380 @@
+# Copyright (c) The OmniRelay Mesh authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A control API in this process: the contract's paths over a mesh that is one dictionary.
+
+It follows the contract where the collection relies on it - states, refusals, 202 when a wait ran out, dry run - and
+does no replication. A test bends it: O(refuse) answers the next calls of a path with a problem, O(unfinished) lets a
+step take that many calls.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+PEOPLE = {"alice-token": "spiffe://mesh.test/operator/alice", "bob-token": "spiffe://mesh.test/operator/bob"}
+
+REACHES = dict(drain="drained", promote="promoted", verify="verified", complete="completed", abort="aborted")
+ORDER = ("awaiting_approval", "approved", "draining", "drained", "promoted", "verified", "completed")
+LEGAL = dict(
+    awaiting_approval=["approve", "deny", "abort"],
+    approved=["drain", "abort"],
+    draining=["abort"],
+    drained=["promote", "abort"],
+    promoted=["verify"],
+    verify_failed=["verify"],
+    verified=["complete"],
+)
+
+
+class Problem(Exception):
+    def __init__(self, status, code, detail, hint="", retryable=False, **details):
+        super().__init__(detail)
+        self.status = status
+        self.document = dict(
+            type="urn:omnirelay:error:" + code,
+            title=code.replace("_", " "),
+            status=status,
+            detail=detail,
+            code=code,
+            retryable=retryable,
+            hint=hint,
+            details=details,
+            request_id="req-of-problem",
+        )
+
+
+def check(name, status="pass", observed="as it should be"):
+    return dict(id=name, status=status, observed=observed, limit="", hint="")
+
+
+def peer(name):
+    side = dict(status="streaming", lag_records=0, lag_bytes=0, lag_seconds=0.0)
+    return dict(
+        peer=name,
+        mesh_replication_status="streaming",
+        outbound=dict(side),
+        inbound=dict(side),
+        last_contact="2026-11-23T12:00:00Z",
+        clock_skew_seconds=0.001,
+        digest_agrees=True,
+        transport="h2",
+    )
+
+
+def cluster(name, state, namespaces, peers):
+    return dict(
+        cluster_id=name,
+        region=name + "-1",
+        state=state,
+        priority=100,
+        failover_policy="manual",
+        endpoints=dict(grpc="127.0.0.1:7001", control="https://127.0.0.1:8001"),
+        owners=["sre@example.net"],
+        change_ticket="CHG0001",
+        annotations={},
+        namespaces=namespaces,
+        ready=True,
+        problems=[],
+        last_seen="2026-11-23T12:00:00Z",
+        version="1.0.0",
+        protocol="1.1",
+        origin=name,
+        vector={"us-east": 100},
+        peers=[peer(other) for other in peers],
+    )
+
+
+class FakeMesh:
+    """What the control planes of one mesh know together."""
+
+    def __init__(self):
+        self.active = "us-east"
+        self.epoch = 1
+        self.failovers = {}
+        self.checks = [check("source_ready"), check("target_level")]
+        self.calls = []
+        self.refusals = {}
+        self.unfinished = {}
+        self.page_size = 2
+
+    def clusters(self):
+        names = ("us-east", "eu-west", "ap-south")
+        owned = [dict(namespace="default", epoch=self.epoch)]
+        return [
+            cluster(
+                name,
+                "active" if name == self.active else "passive",
+                owned if name == self.active else [],
+                [other for other in names if other != name],
+            )
+            for name in names
+        ]
+
+    def refuse(self, path, problem, times=1):
+        self.refusals.setdefault(path, []).extend([problem] * times)
+
+    # Each handler returns a status and a body.
+
+    def handle(self, method, path, query, body, principal, accept):
+        self.calls.append((method, path, query, body))
+        if self.refusals.get(path):
+            raise self.refusals[path].pop(0)
+        parts = path.split("/")[2:]
+        if parts[0] == "clusters":
+            return self._read_clusters(parts, query)
+        if principal is None:
+            raise Problem(401, "unauthenticated", "Nobody is known by this token.")
+        if parts[0] != "failovers":
+            raise Problem(404, "not_found", "There is no %s." % path)
+        if len(parts) == 1:
+            return self._plan(body, principal) if method == "POST" else self._list(query)
+        failover = self.failovers.get(unquote(parts[1]))
+        if failover is None:
+            raise Problem(404, "not_found", "There is no failover %s." % parts[1])
+        if len(parts) == 2:
+            return 200, self.view(failover)
+        if parts[2] == "report":
+            return 200, self._report(failover, accept)
+        if parts[2] == "approvals":
+            return self._decide(failover, body, principal)
+        return self._step(failover, parts[2], query, body)
+
+    def _read_clusters(self, parts, query):
+        clusters = [item for item in self.clusters() if query.get("state") in (None, item["state"])]
+        clusters = [item for item in clusters if query.get("region") in (None, item["region"])]
+        if len(parts) == 3:
+            found = [item for item in clusters if item["cluster_id"] == parts[1]]
+            if not found:
+                raise Problem(404, "not_found", "There is no cluster %s." % parts[1])
+            return 200, dict(
+                cluster_id=parts[1],
+                vector=found[0]["vector"],
+                heads={"us-east": dict(sequence=100, digest="ab")},
+                peers=found[0]["peers"],
+                observed_at="2026-11-23T12:00:00Z",
+            )
+        first = int(query.get("page_token", 0))
+        after = first + self.page_size
+        return 200, dict(
+            clusters=clusters[first:after],
+            routing_version=self.epoch,
+            next_page_token=str(after) if after < len(clusters) else "",
+            coordination=dict(reachable=True),
+        )
+
+    def _list(self, query):
+        found = [self.view(failover) for failover in self.failovers.values()]
+        if query.get("open"):
+            found = [failover for failover in found if failover["next"]]
+        return 200, dict(failovers=[failover for failover in found if query.get("state") in (None, failover["state"])])
+
+    def _plan(self, body, principal):
+        inputs = dict(body, expected=self.epoch)
+        dry_run = inputs.pop("dry_run", False)
+        digest = "sha256:" + hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        for failover in self.failovers.values():
+            if failover["plan"]["hash"] == digest and LEGAL.get(failover["state"]) and not dry_run:
+                return 200, self.view(failover)
+        self._require_checks()
+        failover = dict(
+            id="" if dry_run else "fo-%d" % (len(self.failovers) + 1),
+            mode=body["mode"],
+            state="awaiting_approval",
+            source=self.active,
+            target=body["target"],
+            namespaces=body["namespaces"] or ["default"],
+            reason=body["reason"],
+            change_ticket=body["change_ticket"],
+            run_url=body["run_url"],
+            requested_by=principal,
+            created_at="2026-11-23T12:08:13Z",
+            limits=dict(dict(approvals_required=1, drain_timeout_seconds=10), **body["limits"]),
+            expected_epochs={"default": self.epoch},
+            plan=dict(
+                hash=digest,
+                expires_at="2026-11-23T13:08:13Z",
+                steps=[dict(name=name, effect="effect of " + name, undo="undo of " + name) for name in ("drain", "promote", "verify")],
+                routing=[
+                    dict(
+                        namespace="default",
+                        source=self.active,
+                        target=body["target"],
+                        epoch_before=self.epoch,
+                        epoch_after=self.epoch + 1,
+                    )
+                ],
+                predicted_loss_records=0,
+                predicted_outage_seconds=0.5,
+            ),
+            checks=copy.deepcopy(self.checks),
+            approvals=[],
+            journal=[],
+            problem="",
+            routing_version=0,
+            measured_outage_seconds=None,
+        )
+        if not dry_run:
+            self.failovers[failover["id"]] = failover
+        return (200 if dry_run else 201), self.view(failover)
+
+    def _require_checks(self):
+        failed = [item["id"] for item in self.checks if item["status"] == "fail"]
+        if failed:
+            raise Problem(
+                409, "preflight_failed", "Failed: %s." % ", ".join(failed), "Mend them.", checks=self.checks, failed=failed
+            )
+
+    def _decide(self, failover, body, principal):
+        if principal == failover["requested_by"]:
+            raise Problem(403, "self_approval", "%s made this plan." % principal, "Ask somebody else.", principal=principal)
+        if body["plan_hash"] != failover["plan"]["hash"]:
+            raise Problem(409, "plan_hash_mismatch", "That is another plan.", plan_hash=failover["plan"]["hash"])
+        standing = [item for item in failover["approvals"] if item["principal"] == principal]
+        if not standing or standing[0]["decision"] != body["decision"]:
+            self._require(failover, body["decision"])
+            failover["approvals"].append(dict(body, principal=principal, at="2026-11-23T12:09:00Z"))
+        if body["decision"] == "deny":
+            failover["state"] = "denied"
+        elif self.view(failover)["approved"] and failover["state"] == "awaiting_approval":
+            failover["state"] = "approved"
+        return 200, self.view(failover)
+
+    def _step(self, failover, step, query, body):
+        if step == "preflight":
+            self._require_checks()
+            failover["checks"] = copy.deepcopy(self.checks)
+            return 200, self.view(failover)
+        reached = REACHES[step]
+        if failover["state"] in ORDER and reached in ORDER and ORDER.index(failover["state"]) >= ORDER.index(reached):
+            return 200, self.view(failover)
+        if failover["state"] == reached:
+            return 200, self.view(failover)
+        if step != "abort" and failover["state"] == "awaiting_approval":
+            raise Problem(409, "not_approved", "Failover %s is not approved." % failover["id"], "Approve it.")
+        if not (step == "drain" and failover["state"] == "draining"):
+            self._require(failover, step)
+        changed = failover if not query.get("dry_run") else copy.deepcopy(failover)
+        if self.unfinished.get(step) and changed is failover:
+            self.unfinished[step] -= 1
+            if step == "drain":
+                failover["state"] = "draining"
+            return 202, self.view(failover)
+        changed["state"] = reached
+        changed["journal"].append(dict(at="2026-11-23T12:10:00Z", step=step, event="done", actor="us-east", detail={}))
+        if step == "abort":
+            changed["problem"] = body.get("reason", "")
+        if step == "promote" and changed is failover:
+            self.active, self.epoch = failover["target"], self.epoch + 1
+            failover["routing_version"] = self.epoch
+            failover["measured_outage_seconds"] = 0.12
+        return 200, self.view(changed)
+
+    def _require(self, failover, command):
+        allowed = LEGAL.get(failover["state"], [])
+        if command not in allowed:
+            raise Problem(
+                409,
+                "illegal_transition",
+                "The failover is %s." % failover["state"],
+                "Possible now: %s." % ", ".join(allowed),
+                state=failover["state"],
+                allowed=allowed,
+            )
+
+    def _report(self, failover, accept):
+        if accept.startswith("text/markdown"):
+            return "# Failover %s\n\nIt is %s.\n" % (failover["id"], failover["state"])
+        names = ("state", "mode", "source", "target", "namespaces", "change_ticket", "reason", "requested_by", "approvals")
+        report = {name: failover[name] for name in names}
+        report.update(
+            failover_id=failover["id"],
+            timings={},
+            measured_outage_seconds=failover["measured_outage_seconds"],
+            measured_loss_records=0,
+            predicted_loss_records=0,
+            predicted_outage_seconds=0.5,
+            epochs={"default": dict(before=1, after=2)},
+            digests={},
+            checks=failover["checks"],
+            journal=failover["journal"],
+            audit=dict(first=1, last=7),
+        )
+        return report
+
+    @staticmethod
+    def view(failover):
+        approvals = sum(item["decision"] == "approve" for item in failover["approvals"])
+        required = failover["limits"]["approvals_required"]
+        return dict(
+            copy.deepcopy(failover),
+            approvals_required=required,
+            approved=approvals >= required and failover["state"] != "denied",
+            next=LEGAL.get(failover["state"], []),
+        )
+
+
+class FakeControlApi:
+    """One cluster's port to a mesh; several of them may share one."""
+
+    def __init__(self, mesh=None, port=0):
+        self.mesh = mesh or FakeMesh()
+        mesh = self.mesh
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self._answer(None)
+
+            def do_POST(self):
+                self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def _answer(self, body):
+                url = urlsplit(self.path)
+                query = {name: values[0] for name, values in parse_qs(url.query).items()}
+                principal = PEOPLE.get(self.headers.get("Authorization", "").replace("Bearer ", ""))
+                try:
+                    status, content = mesh.handle(
+                        self.command, url.path, query, body, principal, self.headers.get("Accept", "")
+                    )
+                    kind = "application/json" if not isinstance(content, str) else "text/markdown"
+                except Problem as problem:
+                    status, content, kind = problem.status, problem.document, "application/problem+json"
+                data = (content if isinstance(content, str) else json.dumps(content)).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", kind + "; charset=utf-8")
+                self.send_header("Content-Length", str(len(data)))
+                self.send_header("X-Request-Id", "req-%d" % len(mesh.calls))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format, *args):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = "http://127.0.0.1:%d" % self._server.server_address[1]
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def main():
+    with FakeControlApi(port=18443) as api:
+        print(api.endpoint, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
