@@ -11,7 +11,7 @@ export ANSIBLE_REMOTE_TMP := $(CURDIR)/.cache/ansible/remote-tmp
 export BUF_CACHE_DIR := $(CURDIR)/.cache/buf
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo check format proto test test-collection $(TIERS:%=test-%) bench lock clean
+.PHONY: help demo check format proto test test-collection $(TIERS:%=test-%) bench release lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -24,9 +24,9 @@ demo: .venv/installed ## three clusters on this machine: planned failover, emerg
 check: .venv/installed node_modules/installed ## the gates that run nothing: lint, types, layers, contracts
 	@$(BIN)/python tools/check.py $(ARGS)
 
-format: .venv/installed ## rewrite the Python code in the one accepted format
-	$(BIN)/ruff check --fix --quiet
-	$(BIN)/ruff format
+format: .venv/installed ## rewrite Python code in the one accepted format; ARGS="PATH…" only there
+	$(BIN)/ruff check --fix --quiet $(ARGS)
+	$(BIN)/ruff format $(ARGS)
 
 proto: .venv/installed ## regenerate the code made from proto/
 	$(BIN)/python tools/gen_proto.py
@@ -42,6 +42,9 @@ $(TIERS:%=test-%): test-%: .venv/installed node_modules/installed debian
 
 bench: .venv/installed debian ## measure; ARGS=…
 	$(BIN)/python -m bench $(ARGS)
+
+release: .venv/installed ## turn the changelog's fragments into the release that galaxy.yml names
+	@$(BIN)/python tools/collection.py release
 
 lock: .venv/installed ## rewrite the lock files; ARGS="--upgrade" takes the newest versions
 	tools/lock $(ARGS)

@@ -116,5 +116,21 @@ def units(collection: Path, env: dict[str, str]) -> Outcome:
     return junit("ansible-test units", reports, result.returncode)
 
 
+def release() -> int:
+    """Turns the fragments into the changelog. In the copy too: the tool reads the plugins' documentation."""
+    with copy() as tree:
+        collection = tree / "ansible_collections/omnirelay/mesh"
+        env = environment(ANSIBLE_COLLECTIONS_PATH=str(tree), ANSIBLE_HOME=str(tree / "home"))
+        command = [BIN / "antsibull-changelog", "release", "--reload-plugins", "--update-existing"]
+        status = subprocess.run(command, cwd=collection, env=env, check=False).returncode
+        if status == 0:
+            for fragment in (ROOT / "changelogs/fragments").glob("*.yml"):
+                if not (collection / fragment.relative_to(ROOT)).exists():
+                    fragment.unlink()
+            for name in ("CHANGELOG.rst", "changelogs/changelog.yaml"):
+                shutil.copy2(collection / name, ROOT / name)
+        return status
+
+
 if __name__ == "__main__":
-    sys.exit(run().report())
+    sys.exit(release() if sys.argv[1:] == ["release"] else run().report())
