@@ -74,6 +74,16 @@ class BatchTooLarge(BadRequest):
     hint = "Send batches of at most {max_batch_bytes} bytes."
 
 
+class RequestTooLarge(BadRequest):
+    code, http = "request_too_large", 413
+    hint = "Send a request body of at most {max_bytes} bytes."
+
+
+class MethodNotAllowed(BadRequest):
+    code, http = "method_not_allowed", 405
+    hint = "The paths with their methods are at /openapi.json."
+
+
 class EtagRequired(BadRequest):
     code, http = "etag_required", 428
     hint = "Read the resource and send its ETag as If-Match."
@@ -123,6 +133,11 @@ class SelfApproval(AccessDenied):
 class NotFound(OmniRelayError):
     code, http, grpc, exit_code = "not_found", 404, "NOT_FOUND", 2
     hint = "List what exists: omnirelay mesh {kind} list"
+
+
+class UnknownPath(NotFound):
+    code = "unknown_path"
+    hint = "The paths with their methods are at /openapi.json."
 
 
 class UnknownNamespace(NotFound):
