@@ -59,6 +59,19 @@ class LogPicture:
                 return mark
         return None
 
+    def install(self, routes: Mapping[str, Route]) -> bool:
+        """Takes over histories that the log has made durable. False when they fence a batch that a producer's mark
+        counts: the log has rebuilt its marks then, and this picture is to be loaded again."""
+        self._routes.update(routes)
+        return not any(self._fences_a_mark(route) for route in routes.values())
+
+    def _fences_a_mark(self, route: Route) -> bool:
+        return any(
+            not route.is_valid(Cursor(epoch, mark.first_sequence + mark.count - 1))
+            for epoch, marks in self._producers.get(route.namespace, {}).items()
+            for mark in marks.values()
+        )
+
     def queued(self, batch: Batch) -> None:
         """Advances by a batch that has been handed to the log."""
         header = batch.header

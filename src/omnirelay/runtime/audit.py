@@ -11,15 +11,19 @@ from typing import Any
 
 from omnirelay.errors import Conflict, CoordinationUnavailable
 from omnirelay.failover import audit_chain
-from omnirelay.failover.audit_chain import AuditEntry
+from omnirelay.failover.audit_chain import AuditEntry, AuditFields, AuditOutcome, IdentityProof
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, CoordinationStore, Put, WatchCompacted, Write
-from omnirelay.runtime.documents import AUDIT, AUDIT_ENTRIES, AUDIT_HEAD, audit_key
+from omnirelay.runtime.documents import AUDIT_ENTRIES, AUDIT_HEAD, audit_key
 from omnirelay.runtime.view import RETRY_SECONDS
 
 ATTEMPTS = 50
 """How often a transaction is tried again when only the chain's head moved meanwhile."""
+
+BLOCK_DIGITS = 2
+BLOCK = 10**BLOCK_DIGITS
+"""How many entries one reading brings: those whose keys differ in the last digits only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Actor:
     """Who does something: a principal, and how that was proven (`mtls`, `token`, `system`)."""
 
     principal: str
-    proof: str
+    proof: IdentityProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,7 @@ class Auditor:
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed) -> bool:
         """Makes the writes and the entry one transaction. False when one of `compares` does not hold."""
         for _ in range(ATTEMPTS):
-            head = await self._store.get(AUDIT_HEAD)
-            previous = AUDIT.decode(head.value) if head else None
-            entry = self._seal(previous, actor, deed, "done")
-            outcome = await self._store.transact(
-                [*compares, Compare(AUDIT_HEAD, head.revision if head else 0)], [*writes, *_puts(entry)]
-            )
-            if outcome.succeeded:
-                self.entries_written += 1
+            if await self._append(compares, writes, actor, deed, "done"):
                 return True
             if not await self._hold(compares):
                 return False
@@ -68,19 +65,59 @@ class Auditor:
     async def refused(self, actor: Actor, deed: Deed) -> None:
         """Records that a mutation was refused."""
         for _ in range(ATTEMPTS):
-            head = await self._store.get(AUDIT_HEAD)
-            entry = self._seal(AUDIT.decode(head.value) if head else None, actor, deed, "refused")
-            outcome = await self._store.transact([Compare(AUDIT_HEAD, head.revision if head else 0)], _puts(entry))
-            if outcome.succeeded:
-                self.entries_written += 1
+            if await self._append((), (), actor, deed, "refused"):
                 return
         raise Conflict("the audit chain was written by others all the time; try again")
 
+    async def head(self) -> AuditEntry | None:
+        """The last entry; None while there is none."""
+        head, _ = await self._head()
+        return head
+
     async def entries(self, after: int, limit: int) -> list[AuditEntry]:
-        """Up to `limit` entries with numbers beyond `after`."""
-        snapshot = await self._store.list(AUDIT_ENTRIES)
-        first = audit_key(after + 1)
-        return [AUDIT.decode(entry.value) for entry in snapshot.entries if entry.key >= first][:limit]
+        """Up to `limit` entries with numbers beyond `after`; the cost follows `limit`, not the chain's length."""
+        head = await self.head()
+        found: list[AuditEntry] = []
+        number = after + 1
+        while head and number <= head.number and len(found) < limit:
+            found += [entry for entry in await self._block(number) if entry.number >= number]
+            number += BLOCK - number % BLOCK
+        return found[:limit]
+
+    async def range_of(self, subject: str, first_action: str) -> tuple[int, int] | None:
+        """Numbers of the first and the last entry about `subject`, whose story begins with `first_action`.
+
+        Reads backwards from the head, so a young subject is found at once in an old chain.
+        """
+        head = await self.head()
+        number = head.number if head else 0
+        about: list[AuditEntry] = []
+        while number > 0 and not any(entry.action == first_action for entry in about):
+            about = [entry for entry in await self._block(number) if entry.subject == subject] + about
+            number -= number % BLOCK + 1
+        return (about[0].number, about[-1].number) if about else None
+
+    async def _block(self, number: int) -> list[AuditEntry]:
+        """All entries whose numbers agree with `number` but for their last digits: one key prefix, one reading."""
+        snapshot = await self._store.list(audit_key(number)[:-BLOCK_DIGITS])
+        return [audit_chain.decode(entry.value) for entry in snapshot.entries]
+
+    async def _head(self) -> tuple[AuditEntry | None, int]:
+        head = await self._store.get(AUDIT_HEAD)
+        return (audit_chain.decode(head.value), head.revision) if head else (None, 0)
+
+    async def _append(
+        self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed, outcome: AuditOutcome
+    ) -> bool:
+        head, revision = await self._head()
+        entry = _seal(head, rfc3339(self._clock.wall_ms()), actor, deed, outcome)
+        encoded = audit_chain.encode(entry)
+        written = await self._store.transact(
+            [*compares, Compare(AUDIT_HEAD, revision)],
+            [*writes, Put(audit_key(entry.number), encoded), Put(AUDIT_HEAD, encoded)],
+        )
+        self.entries_written += written.succeeded
+        return written.succeeded
 
     async def _hold(self, compares: Sequence[Compare]) -> bool:
         for compare in compares:
@@ -89,26 +126,23 @@ class Auditor:
                 return False
         return True
 
-    def _seal(self, previous: AuditEntry | None, actor: Actor, deed: Deed, outcome: str) -> AuditEntry:
-        return audit_chain.seal(
-            previous,
-            at=rfc3339(self._clock.wall_ms()),
-            actor=actor.principal,
-            identity_proof=actor.proof,
-            action=deed.action,
-            subject=deed.subject,
-            why=deed.why,
-            change_ticket=deed.change_ticket,
-            run_url=deed.run_url,
-            before=deed.before,
-            after=deed.after,
-            outcome=outcome,
-        )
 
-
-def _puts(entry: AuditEntry) -> list[Write]:
-    encoded = AUDIT.encode(entry)
-    return [Put(audit_key(entry.number), encoded), Put(AUDIT_HEAD, encoded)]
+def _seal(previous: AuditEntry | None, at: str, actor: Actor, deed: Deed, outcome: AuditOutcome) -> AuditEntry:
+    content = AuditFields(
+        number=previous.number + 1 if previous else 1,
+        at=at,
+        actor=actor.principal,
+        identity_proof=actor.proof,
+        action=deed.action,
+        subject=deed.subject,
+        why=deed.why,
+        change_ticket=deed.change_ticket,
+        run_url=deed.run_url,
+        before=deed.before,
+        after=deed.after,
+        outcome=outcome,
+    )
+    return audit_chain.seal(previous.digest if previous else audit_chain.START_DIGEST, content)
 
 
 class AuditMirror:

@@ -6,7 +6,6 @@ from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from omnirelay.failover.audit_chain import AuditEntry
 from omnirelay.failover.evidence import ClusterReport, LeaseClaim
 from omnirelay.failover.record import Failover
 from omnirelay.model.descriptor import ClusterDescriptor
@@ -17,6 +16,7 @@ MESH = "mesh/"
 ROUTING = "mesh/routing"
 AUDIT_HEAD = "audit/head"
 AUDIT_ENTRIES = "audit/entries/"
+"""Entries and head are in the chain's own canonical form (omnirelay.failover.audit_chain), and so are their copies."""
 
 T = TypeVar("T")
 
@@ -47,7 +47,6 @@ LEASES = Document("mesh/leases/", LeaseClaim)
 LOCKS = Document("mesh/locks/", str)
 REPORTS = Document("mesh/reports/", ClusterReport)
 FAILOVERS = Document("mesh/failovers/", Failover)
-AUDIT = Document(AUDIT_ENTRIES, AuditEntry)
 
 
 def audit_key(number: int) -> str:

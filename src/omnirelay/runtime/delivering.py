@@ -1,0 +1,80 @@
+"""Serves one reader: the namespace's batches in their order, and a notice when some it was given became fenced."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from omnirelay.model import ids
+from omnirelay.model.batch import Batch, BatchKind
+from omnirelay.model.position import START, Cursor
+from omnirelay.model.routing import Route
+from omnirelay.model.version_vector import VersionVector
+from omnirelay.ports.log import LogStore
+from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest
+from omnirelay.replication.delivery import Fence, Read, next_step, unbroken_prefix
+from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.signal import Signal
+
+READ_BYTES = 1024 * 1024
+IDLE_SECONDS = 1.0
+"""How often a reader with nothing to read is told so."""
+
+ToReader = Batch | FenceNotice | Progress
+
+
+class Delivering:
+    """Shared by all readers; `serve` runs once per reader."""
+
+    def __init__(self, sequencer: Sequencer, log: LogStore) -> None:
+        self._sequencer = sequencer
+        self._log = log
+
+    @property
+    def vector(self) -> VersionVector:
+        """What this cluster holds durably."""
+        return VersionVector({origin: head.sequence for origin, head in self._log.heads.items()})
+
+    async def serve(self, request: SubscribeRequest) -> AsyncIterator[ToReader]:
+        """Endless. Raises UnknownNamespace, ResumePointDeleted, CorruptLog."""
+        namespace = ids.namespace(request.namespace)
+        route = self._route(namespace)
+        delivered = request.after or (unbroken_prefix(route, self.vector) if request.latest else START)
+        scanned = delivered
+        moved = Signal()
+        unlisten = self._log.listen(moved.fire)
+        try:
+            while True:
+                seen = moved.version
+                route = self._route(namespace)
+                step = next_step(route, self.vector, delivered, scanned)
+                if isinstance(step, Read):
+                    async for batch in self._read(namespace, step):
+                        scanned = Cursor(batch.header.epoch, batch.header.last_sequence)
+                        if batch.header.kind is BatchKind.DATA:
+                            delivered = scanned
+                            yield batch
+                    scanned = max(scanned, step.end)
+                elif isinstance(step, Fence):
+                    delivered = scanned = step.cut
+                    yield FenceNotice(step.cut, step.epoch)
+                else:
+                    if not await moved.wait_beyond(seen, IDLE_SECONDS):
+                        yield Progress(max(delivered, scanned), route.epoch)
+        finally:
+            unlisten()
+
+    async def _read(self, namespace: str, step: Read) -> AsyncIterator[Batch]:
+        after = step.after
+        while True:
+            batches = await self._log.read_namespace(
+                namespace, step.epoch, step.origin, after, step.upto, READ_BYTES
+            )
+            if not batches:
+                return
+            for batch in batches:
+                yield batch
+            after = batches[-1].header.last_sequence
+
+    def _route(self, namespace: str) -> Route:
+        """By what is installed: an ownership delivers only once its epoch is durable here."""
+        return self._sequencer.picture.route(namespace)

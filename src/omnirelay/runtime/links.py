@@ -1,0 +1,94 @@
+"""What this replicator knows of each peer, gathered from both directions of replication. Measured when asked, so a
+figure goes on growing while nothing happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omnirelay.failover.evidence import LinkReport, PeerReport
+from omnirelay.failover.lease import Timing
+from omnirelay.model.version_vector import VersionVector
+from omnirelay.ports.clock import Clock
+from omnirelay.replication.lag import UNKNOWN, CommitHistory, InboundLag, Lag, ReplicationStatus, status_of
+
+CATCHING_UP_SECONDS = 1.0
+"""A link that is further behind than this is catching up rather than streaming."""
+
+
+@dataclass(slots=True)
+class Counters:
+    duplicates: int = 0
+    gaps: int = 0
+    fenced_records: int = 0
+    corrupt_batches: int = 0
+    refused_batches: int = 0
+
+
+@dataclass(slots=True)
+class Link:
+    """One peer. Times are this process's monotonic seconds."""
+
+    peer: str
+    sending: bool = False
+    """The peer's stream to us, on which we send, is open."""
+    acknowledged: VersionVector | None = None
+    """What the peer last confirmed; None if it never did."""
+    acknowledged_at: float | None = None
+    digest_agrees: bool | None = None
+    receiving: bool = False
+    """Our stream to the peer, on which we receive, is open."""
+    inbound: InboundLag = field(default_factory=InboundLag)
+    contact_ms: int | None = None
+    skew_seconds: float | None = None
+    transport: str = ""
+    problem: str = ""
+    """Why the link is down or refused."""
+
+
+class Links:
+    def __init__(self, origin: str, history: CommitHistory, clock: Clock, timing: Timing) -> None:
+        self._origin = origin
+        self._history = history
+        self._clock = clock
+        self._timing = timing
+        self.counters = Counters()
+        self._links: dict[str, Link] = {}
+
+    def of(self, peer: str) -> Link:
+        return self._links.setdefault(peer, Link(peer))
+
+    def heard_from(self, link: Link) -> None:
+        link.contact_ms = self._clock.wall_ms()
+
+    def connected(self) -> dict[str, bool]:
+        """Peer → whether we receive from it."""
+        return {peer: link.receiving for peer, link in self._links.items()}
+
+    def report(self, peer: str) -> PeerReport:
+        link, now = self.of(peer), self._clock.monotonic()
+        return PeerReport(
+            outbound=self._outbound(link, now),
+            inbound=self._inbound(link, now),
+            last_contact_ms=link.contact_ms,
+            clock_skew_seconds=link.skew_seconds,
+            digest_agrees=link.digest_agrees,
+            transport=link.transport,
+            acknowledged=dict(link.acknowledged or {}),
+        )
+
+    def _outbound(self, link: Link, now: float) -> LinkReport:
+        if link.acknowledged is None:
+            lag = UNKNOWN
+        else:
+            lag = self._history.measure(link.acknowledged[self._origin], now)
+        silent = None if link.acknowledged_at is None else now - link.acknowledged_at
+        return LinkReport(self._status(link.sending, link.acknowledged is not None, silent, lag), lag)
+
+    def _inbound(self, link: Link, now: float) -> LinkReport:
+        lag = link.inbound.measure(now, self._timing.stall_threshold)
+        contact = link.inbound.last_contact
+        silent = None if contact is None else now - contact
+        return LinkReport(self._status(link.receiving, contact is not None, silent, lag), lag)
+
+    def _status(self, connected: bool, ever: bool, silent: float | None, lag: Lag) -> ReplicationStatus:
+        return status_of(connected, ever, silent, self._timing.stall_threshold, lag, CATCHING_UP_SECONDS)

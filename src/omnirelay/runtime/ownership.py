@@ -1,0 +1,229 @@
+"""Which namespaces this cluster may admit writes for, at this moment.
+
+Three things must agree: the routing names this cluster in an epoch that is durable here (I2), the claim of that epoch
+stands in the coordination store by a lease, and the lease has not ended by this process's own monotonic clock. A
+namespace that is being drained is closed on top of that. The lease narrows the overlap between two actives; the epoch
+is the fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+
+from omnirelay.errors import CoordinationUnavailable, Draining, NotActive, OmniRelayError, UnknownNamespace
+from omnirelay.failover.evidence import LeaseClaim
+from omnirelay.failover.lease import Lease, Timing
+from omnirelay.model.routing import Ownership, Route
+from omnirelay.ports.clock import Clock
+from omnirelay.ports.coordination import Compare, CoordinationStore, Put
+from omnirelay.runtime.documents import LEASES, ROUTING
+from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.signal import Signal
+from omnirelay.runtime.view import RETRY_SECONDS, MeshView
+
+_log = logging.getLogger(__name__)
+
+DRAIN_RETRY_SECONDS = 0.05
+"""What producers are told to wait while ownership moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A namespace held in `epoch`, written at `revision` of the store."""
+
+    epoch: int
+    revision: int
+
+
+class Ownerships:
+    def __init__(
+        self, cluster: str, store: CoordinationStore, view: MeshView, sequencer: Sequencer, clock: Clock, timing: Timing
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._view = view
+        self._sequencer = sequencer
+        self._clock = clock
+        self._timing = timing
+        self._lease: Lease | None = None
+        self._claims: dict[str, Claim] = {}
+        self._closed: dict[str, str] = {}
+        self.changed = Signal()
+
+    # --- asking ------------------------------------------------------------------------------------------------
+
+    def admit(self, namespace: str) -> Ownership:
+        """The ownership under which a write may be admitted now. Raises UnknownNamespace, Draining, NotActive."""
+        route = self._route(namespace)
+        if namespace in self._closed:
+            raise self._draining(route, self._closed[namespace])
+        self._require_active(route)
+        return route.current
+
+    def still(self, namespace: str, epoch: int) -> None:
+        """Asked again before an acknowledgement: a process that was paused since the append must not acknowledge what
+        may have been fenced meanwhile. Raises NotActive."""
+        route = self._route(namespace)
+        self._require_active(route)
+        if route.epoch != epoch:
+            raise self._not_active(route)
+
+    def admitting(self) -> dict[str, int]:
+        """namespace → epoch, where writes are admitted now."""
+        return {name: route.epoch for name, route in self._view.routing.routes.items() if self._admits(name)}
+
+    def lease_id(self) -> int:
+        """The lease of this process; 0 while it has none."""
+        return self._lease.id if self._lease else 0
+
+    def lease_remaining(self) -> float:
+        """Seconds for which this process may go on admitting without a further renewal; 0 without a lease."""
+        if self._lease is None:
+            return 0.0
+        return max(0.0, self._lease.admits_until(self._timing) - self._clock.monotonic())
+
+    def _admits(self, namespace: str) -> bool:
+        try:
+            self.admit(namespace)
+        except OmniRelayError:
+            return False
+        return True
+
+    def _route(self, namespace: str) -> Route:
+        """The newest that is known; only an installed one can be owned."""
+        seen = self._view.routing.routes.get(namespace)
+        if seen is not None:
+            return seen
+        known = ", ".join(sorted(self._view.routing.routes)) or "none"
+        raise UnknownNamespace(f"there is no namespace {namespace!r}", namespace=namespace, known=known)
+
+    def _require_active(self, route: Route) -> None:
+        current = route.current
+        installed = self._sequencer.routes().get(route.namespace)
+        claim = self._claims.get(route.namespace)
+        if (
+            current.cluster != self._cluster
+            or current.origin != self._sequencer.origin
+            or installed is None
+            or installed.epoch != current.epoch
+            or claim is None
+            or claim.epoch != current.epoch
+            or self._lease is None
+            or not self._lease.admits(self._clock.monotonic(), self._timing)
+        ):
+            raise self._not_active(route)
+
+    def _not_active(self, route: Route) -> NotActive:
+        if route.active == self._cluster:
+            why = f"{self._cluster} owns {route.namespace} but holds no lease at the moment"
+        else:
+            why = f"{route.namespace} is active in {route.active}, not in {self._cluster}"
+        return NotActive(why, **self._where(route.active, route.epoch))
+
+    def _draining(self, route: Route, target: str) -> Draining:
+        return Draining(
+            f"{route.namespace} is being handed over to {target}",
+            **self._where(target, route.epoch + 1),
+            retry_after_seconds=DRAIN_RETRY_SECONDS,
+        )
+
+    def _where(self, cluster: str, epoch: int) -> dict[str, str | int]:
+        descriptor = self._view.clusters.get(cluster)
+        return {"cluster": cluster, "epoch": epoch, "endpoint": descriptor.endpoints.grpc if descriptor else ""}
+
+    # --- draining ----------------------------------------------------------------------------------------------
+
+    def close(self, namespace: str, target: str) -> None:
+        """From this call on nothing is admitted, until `reopen`."""
+        self._closed[namespace] = target
+
+    def reopen(self, namespace: str) -> None:
+        if self._closed.pop(namespace, None) is not None:
+            _log.info("%s admits writes again", namespace)
+            self.changed.fire()
+
+    @property
+    def closed(self) -> frozenset[str]:
+        return frozenset(self._closed)
+
+    # --- keeping -----------------------------------------------------------------------------------------------
+
+    async def run_lease(self) -> None:
+        """Grants and renews this process's lease until cancelled."""
+        while True:
+            pause = self._timing.renew_interval
+            try:
+                await self._renew()
+            except CoordinationUnavailable as error:
+                _log.warning("the lease was not renewed: %s", error.message)
+                pause = RETRY_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _renew(self) -> None:
+        # Counted from before the call: the store's own count can only begin later.
+        sent = self._clock.monotonic()
+        if self._lease is not None and await self._store.keep_alive(self._lease.id):
+            self._lease = replace(self._lease, renewed_at=sent)
+        else:
+            if self._lease is not None:
+                _log.warning("the lease ended; claiming again")
+            self._claims = {}
+            self._lease = Lease(await self._store.grant_lease(self._timing.lease_ttl), sent)
+            self.changed.fire()
+        self._view.answered()
+
+    async def run_claims(self) -> None:
+        """Installs new epochs and claims what this cluster owns, whenever the view changes, until cancelled."""
+        while True:
+            seen, mine = self._view.changed.version, self.changed.version
+            try:
+                await self._follow()
+            except OmniRelayError as error:
+                _log.warning("ownership was not taken up: %s", error.message)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if self.changed.version == mine:
+                await self._view.changed.wait_beyond(seen, RETRY_SECONDS)
+
+    async def _follow(self) -> None:
+        await self._sequencer.install(self._view.routing.routes)
+        for namespace, claim in list(self._claims.items()):
+            if not self._stands(namespace, claim):
+                _log.info("the claim of %s in epoch %d ended", namespace, claim.epoch)
+                del self._claims[namespace]
+                self.changed.fire()
+        if self._lease is None:
+            return
+        for namespace, route in self._view.routing.routes.items():
+            if route.active == self._cluster and route.current.origin == self._sequencer.origin:
+                if namespace not in self._claims:
+                    await self._claim(route, self._lease)
+
+    def _stands(self, namespace: str, claim: Claim) -> bool:
+        route = self._view.routing.routes.get(namespace)
+        if route is None or route.active != self._cluster or route.epoch != claim.epoch:
+            return False
+        # The view may not show our own write yet; once it does, the key must still be ours.
+        held = self._view.leases.get(namespace)
+        return self._view.revision < claim.revision or (held is not None and held.cluster == self._cluster)
+
+    async def _claim(self, route: Route, lease: Lease) -> None:
+        """Puts this cluster's name on the namespace, unless another's lease stands or the routing has moved. A claim of
+        this cluster's former process is taken over: the log's lock proves that it is gone."""
+        held = self._view.leases.get(route.namespace)
+        if held is not None and held.cluster != self._cluster:
+            return
+        key = LEASES.key(route.namespace)
+        outcome = await self._store.transact(
+            [
+                Compare(key, self._view.lease_revisions.get(route.namespace, 0)),
+                Compare(ROUTING, self._view.routing_revision),
+            ],
+            [Put(key, LEASES.encode(LeaseClaim(self._cluster, route.epoch)), lease.id)],
+        )
+        if outcome.succeeded:
+            self._claims[route.namespace] = Claim(route.epoch, outcome.revision)
+            _log.info("%s claimed in epoch %d", route.namespace, route.epoch)
+            self.changed.fire()

@@ -1,0 +1,193 @@
+"""The one place where batches join this cluster's log: admits, numbers, chains, applies, and keeps the picture true.
+
+Decisions are synchronous: between looking at the picture and queueing the batch nothing else runs, so what is queued
+after a namespace was closed comes after its barrier. The disk follows in groups; when a commit fails, everything
+queued fails with it, and the picture is loaded again before anything new is admitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from omnirelay.errors import OmniRelayError, Overloaded, StorageUnavailable
+from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
+from omnirelay.model.routing import Ownership, Route
+from omnirelay.ports.clock import Clock
+from omnirelay.ports.log import EpochGuard, LogStore
+from omnirelay.replication import admission
+from omnirelay.replication.admission import Duplicate
+from omnirelay.replication.lag import CommitHistory
+from omnirelay.replication.picture import LogPicture
+from omnirelay.replication.receiver import Decision, receive
+from omnirelay.runtime.signal import Signal
+
+_log = logging.getLogger(__name__)
+
+QUEUE_BYTES = 32 * 1024 * 1024
+"""Bytes handed to the log and not yet durable; beyond it publishers wait."""
+ROOM_TIMEOUT_SECONDS = 10.0
+RELOAD_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A batch on its way to the disk. `durable` ends once it is there, or raises why it will not be."""
+
+    batch: Batch
+    durable: Awaitable[None]
+
+
+class Sequencer:
+    """`encode_header` makes the bytes that are stored and chained; `control_records` the record set of a barrier or
+    canary, from its subject."""
+
+    def __init__(
+        self,
+        log: LogStore,
+        origin: str,
+        clock: Clock,
+        encode_header: Callable[[BatchHeader], bytes],
+        control_records: Callable[[str], bytes],
+    ) -> None:
+        self.log = log
+        self.origin = origin
+        self._clock = clock
+        self._encode_header = encode_header
+        self._control_records = control_records
+        self._picture: LogPicture | None = None
+        self._queued = 0
+        self._queued_bytes = 0
+        self._problem = ""
+        self._moved = Signal()
+        self.history = CommitHistory(0, 0)
+        self.admitted_records = 0
+        self.duplicate_batches = 0
+
+    async def start(self) -> None:
+        self._picture = LogPicture(await self.log.load())
+        head = self._picture.head(self.origin)
+        self.history = CommitHistory(head.sequence, head.size)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be appended at the moment; empty when it can."""
+        return self._problem
+
+    @property
+    def picture(self) -> LogPicture:
+        """Raises StorageUnavailable while the log is being loaded again after a failed commit."""
+        if self._picture is None:
+            reason = self._problem or "the log is being read"
+            raise StorageUnavailable(f"the log takes no writes: {reason}", reason=reason)
+        return self._picture
+
+    def routes(self) -> Mapping[str, Route]:
+        """The installed epoch histories."""
+        return self.picture.routes
+
+    # --- own origin --------------------------------------------------------------------------------------------
+
+    async def room(self, size: int) -> None:
+        """Waits until `size` bytes may be queued. Raises Overloaded when the disk takes nothing for a while."""
+        while self._queued_bytes and self._queued_bytes + size > QUEUE_BYTES:
+            if not await self._moved.wait_beyond(self._moved.version, ROOM_TIMEOUT_SECONDS):
+                raise Overloaded(f"{self._queued_bytes} bytes wait for the disk")
+
+    def publish(
+        self, ownership: Ownership, namespace: str, producer_id: str, producer_sequence: int, records: bytes, count: int
+    ) -> Queued | Duplicate:
+        """Admits a producer's batch under `ownership`. Raises ProducerGap, StorageUnavailable."""
+        header = admission.admit(
+            self.picture, ownership, namespace, producer_id, producer_sequence, count, self._clock.wall_ms()
+        )
+        if isinstance(header, Duplicate):
+            self.duplicate_batches += 1
+            return header
+        self.admitted_records += count
+        return self._append_own(header, records)
+
+    def control(self, ownership: Ownership, namespace: str, kind: BatchKind, subject: str) -> Queued:
+        """Appends a barrier or canary."""
+        now = self._clock.wall_ms()
+        header = admission.control_header(self.picture, ownership, namespace, kind, subject, now)
+        return self._append_own(header, self._control_records(subject))
+
+    def _append_own(self, header: BatchHeader, records: bytes) -> Queued:
+        encoded = self._encode_header(header)
+        digest = chain_digest(self.picture.head(header.origin).digest, encoded, records)
+        return self._append(Batch(header, encoded, records, digest), EpochGuard(header.namespace, header.epoch))
+
+    # --- other origins -----------------------------------------------------------------------------------------
+
+    def apply(self, batch: Batch) -> tuple[Decision, Queued | None]:
+        """Decides on a replicated batch and queues it if it is to be stored."""
+        decision = receive(self.picture, batch)
+        if decision in (Decision.APPLY, Decision.FENCED):
+            return decision, self._append(batch, None)
+        return decision, None
+
+    # --- epochs ------------------------------------------------------------------------------------------------
+
+    async def install(self, routes: Mapping[str, Route]) -> None:
+        """Makes newer epoch histories durable before they are used (I2)."""
+        known = self.picture.routes
+        newer = {n: r for n, r in routes.items() if n not in known or len(r.history) > len(known[n].history)}
+        if not newer:
+            return
+        await self.log.install(newer)
+        if self._picture is not None and not self._picture.install(newer):
+            # The log has rebuilt producers' marks: take them from there, with nothing in flight.
+            await self._reload()
+        self._moved.fire()
+
+    async def settled(self) -> None:
+        """Returns once nothing that was queued before the call is still on its way."""
+        while self._queued:
+            await self._moved.wait_beyond(self._moved.version)
+
+    # --- the queue ---------------------------------------------------------------------------------------------
+
+    def _append(self, batch: Batch, guard: EpochGuard | None) -> Queued:
+        future = asyncio.ensure_future(self.log.append(batch, guard))
+        self.picture.queued(batch)
+        self._queued += 1
+        self._queued_bytes += batch.size
+        future.add_done_callback(lambda done: self._finished(batch, done))
+        return Queued(batch, future)
+
+    def _finished(self, batch: Batch, done: asyncio.Future[None]) -> None:
+        self._queued -= 1
+        self._queued_bytes -= batch.size
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            self._lost(error)
+        elif batch.header.origin == self.origin:
+            head = self.log.heads[self.origin]
+            self.history.committed(head.sequence, head.size, self._clock.monotonic())
+        self._moved.fire()
+
+    def _lost(self, error: BaseException | None) -> None:
+        if self._picture is None:
+            return
+        self._picture = None
+        self._problem = error.message if isinstance(error, OmniRelayError) else str(error)
+        _log.error("the log refused an append: %s", self._problem)
+        self._reloading = asyncio.ensure_future(self._reload())
+
+    async def _reload(self) -> None:
+        """Loads the picture again once nothing is in flight; tries until the log answers."""
+        self._picture = None
+        await self.settled()
+        while True:
+            try:
+                self._picture = LogPicture(await self.log.load())
+            except OmniRelayError as error:
+                self._problem = error.message
+                await asyncio.sleep(RELOAD_SECONDS)
+            else:
+                self._problem = ""
+                self._moved.fire()
+                return
