@@ -19,6 +19,7 @@ from ansible_collections.omnirelay.mesh.plugins.module_utils._diff import of_fai
 from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
 from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import client_from, mesh_spec
 from ansible_collections.omnirelay.mesh.plugins.plugin_utils._in_process import InProcessAction
+from ansible_collections.omnirelay.mesh.plugins.plugin_utils._summary import summary
 
 UNATTENDED_VARIABLES = ("awx_job_id", "tower_job_id")
 UNATTENDED_ENVIRONMENT = ("AWX_ISOLATED_DATA_DIR", "JOB_ID")
@@ -79,7 +80,7 @@ class ActionModule(InProcessAction):
         phrase = "promote " + failover["target"]
         seconds = max(1, int(ends_at - time.monotonic()))
         try:
-            typed = display.prompt_until("\n".join(summary(failover) + ["Type '%s' to approve: " % phrase]), seconds=seconds)
+            typed = display.prompt_until("\n".join(["", *summary(failover), "Type '%s' to approve: " % phrase]), seconds=seconds)
         except AnsiblePromptNoninteractive as error:
             raise not_approved(failover, "nobody can be asked, for there is no terminal") from error
         except AnsiblePromptInterrupt as error:
@@ -183,23 +184,3 @@ def not_approved(failover, why):
         hint=how_to_approve(failover["id"]) + " Or run the playbook on a terminal, with approver_cert or approver_token_file.",
         details=dict(failover_id=failover["id"], requested_by=failover.get("requested_by", "")),
     )
-
-
-def summary(failover):
-    """What a person reads before deciding."""
-    plan = failover["plan"]
-    lines = [
-        "",
-        "%s failover %s: %s -> %s" % (failover["mode"].capitalize(), failover["id"], failover["source"], failover["target"]),
-        "  reason           %s" % (failover["reason"] or "-"),
-        "  change ticket    %s" % (failover["change_ticket"] or "-"),
-        "  requested by     %s" % failover["requested_by"],
-    ]
-    for change in plan["routing"]:
-        lines.append("  %(namespace)-16s %(source)s (epoch %(epoch_before)s) -> %(target)s (epoch %(epoch_after)s)" % change)
-    lines.append("  predicted        %(predicted_loss_records)s records lost, %(predicted_outage_seconds)s s without writes" % plan)
-    for check in failover["checks"]:
-        if check["status"] != "pass":
-            lines.append("  %(status)-16s %(id)s: %(observed)s" % check)
-    lines.append("  plan             %(hash)s, valid until %(expires_at)s" % plan)
-    return lines

@@ -121,7 +121,7 @@ RETURN = r"""
 failover:
   description:
     - The failover afterwards, with the keys that RV(omnirelay.mesh.failover_info#module:failovers) documents.
-    - In check mode RV(failover.id) is empty, for a plan that would be made.
+    - In check mode its RV(ignore:id) is empty, for a plan that would be made.
     - Null if O(state=absent) and there is no such failover.
   returned: success
   type: dict

@@ -15,7 +15,9 @@ description:
 attributes:
   check_mode:
     support: full
-    details: The decision is predicted from the failover as it is. Who may decide is known to the control plane alone, so a refusal for that reason is not predicted.
+    details:
+      - The decision is predicted from the failover as it is. Who may decide is known to the control plane alone, so a refusal
+        for that reason is not predicted.
   diff_mode:
     support: full
   idempotent:

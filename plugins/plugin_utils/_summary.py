@@ -1,0 +1,32 @@
+# Copyright (c) The OmniRelay Mesh authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to this collection: a plan in the words that a person reads before deciding."""
+
+from __future__ import annotations
+
+
+def summary(failover):
+    """The lines of a failover's plan: what for, what moves, what it may cost, what speaks against it, what is done."""
+    plan = failover["plan"]
+    lines = [
+        "%s failover %s: %s -> %s"
+        % (failover["mode"].capitalize(), failover["id"] or "(not stored)", failover["source"], failover["target"]),
+        _line("state", failover["state"]),
+        _line("reason", failover["reason"] or "-"),
+        _line("change ticket", failover["change_ticket"] or "-"),
+        _line("requested by", failover["requested_by"]),
+        _line("predicted", "%(predicted_loss_records)s records lost, %(predicted_outage_seconds)s s without writes" % plan),
+        _line("plan", "%(hash)s, valid until %(expires_at)s" % plan),
+    ]
+    for change in plan["routing"]:
+        lines.append(
+            _line("namespace", "%(namespace)s: epoch %(epoch_before)s at %(source)s -> %(epoch_after)s at %(target)s" % change)
+        )
+    lines.extend(_line("check " + check["status"], "%(id)s: %(observed)s" % check) for check in failover["checks"])
+    lines.extend(_line("step " + step["name"], step["effect"]) for step in plan["steps"])
+    return lines
+
+
+def _line(name, value):
+    return "  %-14s %s" % (name, value)
