@@ -164,10 +164,10 @@ class Database:
         try:
             self._enter_wal_mode(db)
             db.execute("PRAGMA synchronous = FULL")
-            db.execute("BEGIN IMMEDIATE")
-            self._create_schema(db)
-            self._adopt_boot(db)
-            db.execute("COMMIT")
+            if not self._is_ready(db):
+                db.execute("BEGIN IMMEDIATE")
+                self._make_ready(db)
+                db.execute("COMMIT")
             self._file = self._file or _identity(self._path)
         except BaseException:
             db.close()
@@ -188,24 +188,28 @@ class Database:
             else:
                 return
 
-    def _create_schema(self, db: sqlite3.Connection) -> None:
-        (application_id,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if (application_id, version) == (_APPLICATION_ID, _FORMAT):
-            return
-        if application_id or version or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise sqlite3.DatabaseError(f"not a coordination store of format {_FORMAT} (found format {version})")
-        for statement in SCHEMA.split(";\n"):
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {_FORMAT}")
+    def _is_ready(self, db: sqlite3.Connection) -> bool:
+        """Looks without taking the lock, so that a store that somebody holds locked can still be read.
+        Raises sqlite3.DatabaseError for a file that is not a coordination store."""
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            return False
+        found = tuple(db.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in ("application_id", "user_version"))
+        if found != (_APPLICATION_ID, _FORMAT):
+            raise sqlite3.DatabaseError(f"not a coordination store of format {_FORMAT} (found format {found[1]})")
+        return bool(db.execute(SQL["boot_id"]).fetchone()[0] == self._boot_id)
 
-    def _adopt_boot(self, db: sqlite3.Connection) -> None:
-        """Deadlines of an earlier boot mean nothing on this boot's clock: every lease gets its full time again.
+    def _make_ready(self, db: sqlite3.Connection) -> None:
+        """Creates the tables where there are none, and takes the leases over into this boot.
 
-        Never less, because an early end could let two owners overlap; a lease whose holder is gone ends one ttl later.
+        Deadlines of an earlier boot mean nothing on this boot's clock: every lease gets its full time again. Never
+        less, because an early end could let two owners overlap; a lease whose holder is gone ends one ttl later.
         """
-        if db.execute(SQL["boot_id"]).fetchone()[0] != self._boot_id:
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            for statement in SCHEMA.split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {_FORMAT}")
+        if not self._is_ready(db):
             db.execute(SQL["rearm_leases"], (self._boottime(),))
             db.execute(SQL["set_boot_id"], (self._boot_id,))
 
