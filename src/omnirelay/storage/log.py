@@ -153,10 +153,12 @@ class SqliteLog:
     # --- reads: from the tails, or by the reader thread ----------------------------------------------------------
 
     async def load(self) -> LogState:
+        self._check_open()
         state = await self._read(Reader.load)
         return replace(state, cursors={**state.cursors, **self._cursors})
 
     async def read(self, origin: str, after: int, max_bytes: int) -> Sequence[Batch]:
+        self._check_open()
         if after >= self._end(origin):
             return []
         fresh = self._fresh(origin, after)
@@ -167,6 +169,7 @@ class SqliteLog:
     async def read_namespace(
         self, namespace: str, epoch: int, origin: str, after: int, upto: int, max_bytes: int
     ) -> Sequence[Batch]:
+        self._check_open()
         if after >= min(upto, self._end(origin)):
             return []
         fresh = self._fresh(origin, after)
@@ -185,6 +188,7 @@ class SqliteLog:
         )  # fmt: skip
 
     async def digest_at(self, origin: str, sequence: int) -> bytes | None:
+        self._check_open()
         if sequence == 0:
             return GENESIS_DIGEST
         head = self._heads.get(origin, Head())
@@ -193,6 +197,7 @@ class SqliteLog:
         return await self._read(partial(Reader.digest_at, origin=origin, sequence=sequence))
 
     async def backlog_bytes(self, origin: str, after: int) -> int:
+        self._check_open()
         head = self._heads.get(origin, Head())
         if after >= head.sequence:
             return 0
@@ -205,9 +210,11 @@ class SqliteLog:
         tail = self._tails.get(origin)
         return tail.after(after) if tail else None
 
-    async def _read(self, work: Callable[[Reader], T]) -> T:
+    def _check_open(self) -> None:
         if self._closed:
             raise ShuttingDown("the log is closed")
+
+    async def _read(self, work: Callable[[Reader], T]) -> T:
         return await self._loop.run_in_executor(self._reads, work, self._reader)
 
     # --- life ---------------------------------------------------------------------------------------------------
