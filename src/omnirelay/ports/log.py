@@ -63,34 +63,40 @@ class LogStore(Protocol):
         together share a commit. Whoever calls bounds what is queued.
 
         Raises PositionMismatch unless the batch follows its origin's head (sequence and chain), EpochMoved when the
-        guard fails. A refused or failed append stores nothing, and every append queued behind it of the same origin
-        fails too.
+        guard fails. A refused or failed append stores nothing, and every append of the same origin that was queued
+        behind it, before its failure was told, fails too. Cancelling the awaitable does not take the batch back.
         """
         ...
 
     async def install(self, routes: Mapping[str, Route]) -> None:
-        """Makes epoch histories durable (I2). A history may only grow; a shorter one is ignored. Where a new cut
-        fences batches, the producers' marks of that epoch are rebuilt from what stays valid."""
+        """Makes epoch histories durable (I2). A history may only grow; one whose epoch is
+        not beyond that of the installed one is ignored. Where a new cut fences batches, the producers' marks of that
+        epoch are rebuilt from what stays valid. Marks outlive the batches that retention drops, unless the cut lies
+        before what was dropped: a producer whose last dropped batch it fences has no mark but from retained ones."""
         ...
 
     async def read(self, origin: str, after: int, max_bytes: int) -> Sequence[Batch]:
         """Consecutive batches of an origin beginning with the one that holds `after + 1`; empty at the head. At least
-        one batch if there is one, then as many as fit. Raises ResumePointDeleted, CorruptLog."""
+        one batch if there is one, then as many as fit. Ends before a row that does not prove itself; CorruptLog is
+        raised by the read that begins with it. Raises ResumePointDeleted if `after + 1` is no longer retained."""
         ...
 
     async def read_namespace(
         self, namespace: str, epoch: int, origin: str, after: int, upto: int, max_bytes: int
     ) -> Sequence[Batch]:
         """Batches of one namespace and epoch (of any kind) whose last sequence is > `after` and first <= `upto`, in
-        sequence order, limited as in `read`. Raises ResumePointDeleted, CorruptLog."""
+        sequence order, limited as in `read`. Raises CorruptLog as there, ResumePointDeleted if retention dropped a
+        batch of this namespace and epoch beyond `after`."""
         ...
 
     async def digest_at(self, origin: str, sequence: int) -> bytes | None:
-        """The chain digest after `sequence`, if that is the end of a retained batch (or 0)."""
+        """The chain digest after `sequence`, if that is 0, the end of a retained batch, or the end of the last one
+        dropped. Raises CorruptLog."""
         ...
 
     async def backlog_bytes(self, origin: str, after: int) -> int:
-        """Bytes of the origin's batches beyond `after`."""
+        """Bytes of the origin's batches that end beyond `after`; from 0 on, dropped ones included. Raises
+        ResumePointDeleted for another place below what is retained: what is unknown is not guessed."""
         ...
 
     async def record_cursor(self, peer: str, vector: VersionVector) -> None:
