@@ -6,6 +6,7 @@ temporary directory outside any repository, of what the collection consists of (
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -93,14 +94,21 @@ def run() -> Outcome:
             env=env,
         )
         env["HOME"] = str(home())
-        total += gate(
+        return total + ansible_test(collection, env)
+
+
+def ansible_test(collection: Path, env: dict[str, str]) -> Outcome:
+    with (Path(env["HOME"]) / "lock").open("w") as lock:
+        # Two runs in one checkout would build the same environments on top of each other.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sanity = gate(
             "ansible-test sanity",
             [BIN / "ansible-test", "sanity", "--python", PYTHON, "--color", "no"],
             cwd=collection,
             env=env,
             refuse=["All targets skipped"],
         )
-        return total + units(collection, env)
+        return sanity + units(collection, env)
 
 
 def units(collection: Path, env: dict[str, str]) -> Outcome:
