@@ -39,6 +39,7 @@ class MeshView:
         self.routing = RoutingDocument()
         self.routing_revision = 0
         self.clusters: dict[str, ClusterDescriptor] = {}
+        self.cluster_revisions: dict[str, int] = {}
         self.reports: dict[str, ClusterReport] = {}
         self.leases: dict[str, LeaseClaim] = {}
         self.lease_revisions: dict[str, int] = {}
@@ -125,7 +126,9 @@ class MeshView:
             self.routing = ROUTING_DOCUMENT.decode(entry.value) if entry else RoutingDocument()
             self.routing_revision = entry.revision if entry else 0
         elif key.startswith(CLUSTERS.prefix):
-            self.clusters = _with(self.clusters, CLUSTERS.name(key), CLUSTERS.decode(entry.value) if entry else None)
+            name = CLUSTERS.name(key)
+            self.clusters = _with(self.clusters, name, CLUSTERS.decode(entry.value) if entry else None)
+            self.cluster_revisions = _with(self.cluster_revisions, name, entry.revision if entry else None)
         elif key.startswith(REPORTS.prefix):
             cluster = REPORTS.name(key)
             self.reports = _with(self.reports, cluster, REPORTS.decode(entry.value) if entry else None)
