@@ -151,6 +151,9 @@ def request_verify(failover: Failover, actor: str, now: str) -> Failover:
 
 
 def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -> Failover:
+    """The target has written a canary, durably."""
+    if failover.state is not State.PROMOTED or namespace in failover.canaries:
+        return failover
     canaries = {**failover.canaries, namespace: canary}
     return _log(
         replace(failover, canaries=canaries), now, "verify", "canary_written", failover.request.target, namespace=namespace
@@ -159,6 +162,8 @@ def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -
 
 def see_canary(failover: Failover, namespace: str, now: str) -> Failover:
     """The old active holds the canary with the same digest; the last one verifies the failover."""
+    if failover.state is not State.PROMOTED or namespace in failover.seen:
+        return failover
     seen = {**failover.seen, namespace: now}
     moved = _log(replace(failover, seen=seen), now, "verify", "canary_seen", failover.source, namespace=namespace)
     if set(seen) < set(failover.request.namespaces):

@@ -195,7 +195,9 @@ class Agent:
     # --- both --------------------------------------------------------------------------------------------------
 
     async def _control(self, namespace: str, kind: BatchKind, subject: str) -> Batch:
+        """Appends a barrier or canary as the owner that this cluster still is. Raises NotActive."""
         ownership = self._sequencer.picture.route(namespace).current
+        self._ownerships.still(namespace, ownership.epoch)
         queued = self._sequencer.control(ownership, namespace, kind, subject)
         await asyncio.shield(queued.durable)
         return queued.batch
@@ -214,6 +216,8 @@ class Agent:
 
     async def _change(self, failover: Failover, change: Change, action: str) -> None:
         await self._failovers.mutate(failover.id, change, self._actor, f"failover.{action}")
+        # The next pass must see this change, or it would do the same again: a second barrier, a second canary.
+        await self._view.refresh()
 
     def _now(self) -> str:
         return rfc3339(self._clock.wall_ms())

@@ -9,7 +9,8 @@ from omnirelay.failover.evidence import LinkReport, PeerReport
 from omnirelay.failover.lease import Timing
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
-from omnirelay.replication.lag import UNKNOWN, CommitHistory, InboundLag, Lag, ReplicationStatus, status_of
+from omnirelay.replication.lag import UNKNOWN, InboundLag, Lag, ReplicationStatus, status_of
+from omnirelay.runtime.sequencer import Sequencer
 
 CATCHING_UP_SECONDS = 1.0
 """A link that is further behind than this is catching up rather than streaming."""
@@ -46,9 +47,8 @@ class Link:
 
 
 class Links:
-    def __init__(self, origin: str, history: CommitHistory, clock: Clock, timing: Timing) -> None:
-        self._origin = origin
-        self._history = history
+    def __init__(self, sequencer: Sequencer, clock: Clock, timing: Timing) -> None:
+        self._sequencer = sequencer
         self._clock = clock
         self._timing = timing
         self.counters = Counters()
@@ -80,7 +80,7 @@ class Links:
         if link.acknowledged is None:
             lag = UNKNOWN
         else:
-            lag = self._history.measure(link.acknowledged[self._origin], now)
+            lag = self._sequencer.history.measure(link.acknowledged[self._sequencer.origin], now)
         silent = None if link.acknowledged_at is None else now - link.acknowledged_at
         return LinkReport(self._status(link.sending, link.acknowledged is not None, silent, lag), lag)
 

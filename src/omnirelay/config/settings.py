@@ -1,0 +1,151 @@
+"""The replicator's configuration file (YAML). Unknown keys are errors; each error names its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from omnirelay.config.durations import Bytes, Seconds, seconds, size_bytes
+from omnirelay.errors import BadRequest, ConfigInvalid
+from omnirelay.failover.lease import Timing, check_timing
+from omnirelay.model import ids
+from omnirelay.model.descriptor import Endpoints
+
+Scope = Literal[
+    "mesh.read", "mesh.operate", "mesh.approve", "mesh.admin", "events.publish", "events.subscribe"
+]
+
+
+def _cluster_id(text: str) -> str:
+    try:
+        return ids.cluster_id(text)
+    except BadRequest as error:
+        raise ValueError(error.message) from error
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+ClusterId = Annotated[str, AfterValidator(_cluster_id)]
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsSettings(_Section):
+    """Files in PEM."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+    trust_domain: str = "omnirelay"
+
+
+class ListenSettings(_Section):
+    grpc: Address = "127.0.0.1:7400"
+    control: Address = "127.0.0.1:7401"
+
+
+class CoordinationSettings(_Section):
+    """`sqlite`: one file that all clusters of this machine share."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: Path
+
+
+class TimingSettings(_Section):
+    """The relations are checked: a third of lease_ttl < lease_ttl - lease_margin < emergency_deadline, and heartbeat <
+    stall_threshold < lease_ttl."""
+
+    lease_ttl: Seconds = 6.0
+    lease_margin: Seconds = 1.0
+    heartbeat: Seconds = 0.5
+    stall_threshold: Seconds = 2.0
+    emergency_deadline: Seconds = 10.0
+
+    def timing(self) -> Timing:
+        return Timing(
+            self.lease_ttl, self.lease_margin, self.heartbeat, self.stall_threshold, self.emergency_deadline
+        )
+
+
+class LogSettings(_Section):
+    max_batch: Bytes = size_bytes("4MiB")
+    retain_for: Seconds = seconds("7d")
+    retain_size: Bytes = size_bytes("20GiB")
+    """Batches go when either is exceeded and every member has them."""
+    retain_cap: Bytes = size_bytes("40GiB")
+    """Beyond this size a member that lags no longer holds batches back; it must be re-seeded."""
+
+
+class AccessRule(_Section):
+    """What a certificate's identity may do. `principal` is `operator/alice`, or `client/*` for every client."""
+
+    principal: str
+    scopes: tuple[Scope, ...]
+
+
+class TokenRule(_Section):
+    """What a bearer token may do. Only its SHA-256 (hex) is kept."""
+
+    name: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    scopes: tuple[Scope, ...]
+
+
+class Settings(_Section):
+    cluster: ClusterId
+    data_dir: Path
+    tls: TlsSettings
+    coordination: CoordinationSettings
+    listen: ListenSettings = ListenSettings()
+    advertise: Endpoints | None = None
+    """Where others reach this cluster, when that differs from `listen`."""
+    timing: TimingSettings = TimingSettings()
+    log: LogSettings = LogSettings()
+    access: tuple[AccessRule, ...] = ()
+    tokens: tuple[TokenRule, ...] = ()
+    protocol_minor: int | None = Field(default=None, ge=0)
+    """Speak no higher minor version than this, while a mesh is upgraded cluster by cluster."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load(path: Path) -> Settings:
+    """Raises ConfigInvalid, which names each wrong setting by its path."""
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigInvalid(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigInvalid(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigInvalid(f"{path} must hold settings, found {type(content).__name__}")
+    return parse(content)
+
+
+def parse(content: dict[str, Any]) -> Settings:
+    """Raises ConfigInvalid."""
+    try:
+        settings = Settings.model_validate(content)
+    except ValidationError as error:
+        problems = [f"{'.'.join(str(part) for part in e['loc'])}: {_reason(e)}" for e in error.errors()]
+        raise ConfigInvalid("; ".join(problems), problems=problems) from error
+    check_timing(settings.timing.timing())
+    if settings.log.retain_size > settings.log.retain_cap:
+        raise ConfigInvalid("log.retain_size must not exceed log.retain_cap", path="log.retain_size")
+    return settings
+
+
+def _reason(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such setting"
+    return str(error["msg"]).removeprefix("Value error, ")

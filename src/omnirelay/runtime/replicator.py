@@ -1,0 +1,166 @@
+"""A replicator put together: the loops of one cluster over the ports it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omnirelay.errors import OmniRelayError
+from omnirelay.failover.lease import Timing
+from omnirelay.failover.record import DemotionToken
+from omnirelay.model import ids
+from omnirelay.model.batch import BatchHeader
+from omnirelay.ports.clock import Clock
+from omnirelay.ports.coordination import CoordinationStore
+from omnirelay.ports.log import LogStore, Retention
+from omnirelay.ports.streams import PeerDialer, ProtocolVersion
+from omnirelay.runtime.agent import Agent
+from omnirelay.runtime.audit import Auditor, AuditMirror
+from omnirelay.runtime.clusters import Clusters
+from omnirelay.runtime.delivering import Delivering
+from omnirelay.runtime.failovers import Failovers
+from omnirelay.runtime.inbound import Inbound
+from omnirelay.runtime.links import Links
+from omnirelay.runtime.outbound import Outbound
+from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.publishing import Publishing
+from omnirelay.runtime.reporter import Host, Reporter
+from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.view import MeshView
+
+_log = logging.getLogger(__name__)
+
+RETAIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """Milliseconds and bytes; see ports.log.Retention."""
+
+    max_age_ms: int
+    max_bytes: int
+    cap_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything outside that a replicator uses."""
+
+    log: LogStore
+    store: CoordinationStore
+    dialer: PeerDialer
+    clock: Clock
+    encode_header: Callable[[BatchHeader], bytes]
+    control_records: Callable[[str], bytes]
+    sign: Callable[[DemotionToken], DemotionToken]
+    verify: Callable[[DemotionToken, str], None]
+    """Raises TokenInvalid unless the named cluster has signed the token."""
+    host: Callable[[], Host]
+    new_id: Callable[[int], str]
+
+
+class Replicator:
+    def __init__(
+        self,
+        cluster: str,
+        world: World,
+        timing: Timing,
+        protocol: ProtocolVersion,
+        retention: RetentionSettings,
+        max_batch_bytes: int,
+        audit_copy: Path,
+    ) -> None:
+        self.cluster = cluster
+        self.timing = timing
+        self.protocol = protocol
+        self._world = world
+        self._retention = retention
+        origin = ids.origin_of(cluster, world.log.incarnation)
+        clock, store = world.clock, world.store
+        self.log = world.log
+        self.view = MeshView(store, clock)
+        self.auditor = Auditor(store, clock)
+        self.sequencer = Sequencer(world.log, origin, clock, world.encode_header, world.control_records)
+        self.ownerships = Ownerships(cluster, store, self.view, self.sequencer, clock, timing)
+        self.links = Links(self.sequencer, clock, timing)
+        self.failovers = Failovers(store, self.view, self.auditor, clock, world.new_id, world.verify)
+        self.clusters = Clusters(store, self.view, self.auditor)
+        self.outbound = Outbound(
+            cluster, self.sequencer, self.links, clock, timing, protocol, lambda peer: peer in self.view.clusters
+        )
+        self.publishing = Publishing(cluster, self.sequencer, self.ownerships, max_batch_bytes)
+        self.delivering = Delivering(self.sequencer, world.log)
+        self._agent = Agent(
+            cluster, self.failovers, self.view, self.sequencer, self.ownerships, clock, world.sign
+        )
+        self.reporter = Reporter(
+            cluster, store, self.view, self.sequencer, self.ownerships, self.links, clock, protocol, world.host
+        )
+        self._mirror = AuditMirror(store, audit_copy)
+        self._inbound: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Runs all loops until cancelled. A loop that fails ends the replicator: a half-alive one would only look well."""
+        await self.sequencer.start()
+        loops: list[Coroutine[Any, Any, None]] = [
+            self.view.run(),
+            self.ownerships.run_lease(),
+            self._once_loaded(self.ownerships.run_claims),
+            self._once_loaded(self._agent.run),
+            self._once_loaded(self.reporter.run),
+            self._once_loaded(self._follow_peers),
+            self._mirror.run(),
+            self._retain(),
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            for loop in loops:
+                tasks.create_task(loop)
+
+    async def _once_loaded(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Nothing acts on the mesh before it has seen the mesh: an empty view would look like a mesh without failovers."""
+        await self.view.loaded.wait()
+        await loop()
+
+    async def _follow_peers(self) -> None:
+        """One receiving loop per other member."""
+        try:
+            while True:
+                seen = self.view.changed.version
+                members = set(self.view.clusters) - {self.cluster}
+                for peer in members - set(self._inbound):
+                    self._inbound[peer] = asyncio.create_task(self._receive_from(peer).run())
+                for peer in set(self._inbound) - members:
+                    self._inbound.pop(peer).cancel()
+                for peer, task in self._inbound.items():
+                    if task.done():
+                        raise RuntimeError(f"receiving from {peer} ended") from task.exception()
+                await self.view.changed.wait_beyond(seen, 1.0)
+        finally:
+            for task in self._inbound.values():
+                task.cancel()
+            await asyncio.gather(*self._inbound.values(), return_exceptions=True)
+            self._inbound.clear()
+
+    def _receive_from(self, peer: str) -> Inbound:
+        world = self._world
+        return Inbound(
+            self.cluster, peer, world.dialer, self.sequencer, self.view, self.links, world.clock, self.protocol
+        )
+
+    async def _retain(self) -> None:
+        while True:
+            await asyncio.sleep(RETAIN_SECONDS)
+            limits = self._retention
+            try:
+                dropped = await self.log.retain(
+                    Retention(self._world.clock.wall_ms(), limits.max_age_ms, limits.max_bytes, limits.cap_bytes)
+                )
+            except OmniRelayError as error:
+                _log.warning("retention: %s", error.message)
+            else:
+                for origin, oldest in dropped.items():
+                    _log.info("%s is retained from %d on", origin, oldest)

@@ -1,0 +1,99 @@
+"""Writes this cluster's own report to the coordination store, tied to its lease, so that it ends with the process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omnirelay import __version__
+from omnirelay.errors import CoordinationUnavailable
+from omnirelay.failover.evidence import ClusterReport
+from omnirelay.ports.clock import Clock
+from omnirelay.ports.coordination import CoordinationStore, Put
+from omnirelay.ports.streams import ProtocolVersion
+from omnirelay.runtime.documents import REPORTS
+from omnirelay.runtime.links import Links
+from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.view import MeshView
+
+_log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 1.0
+LOG_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the machine says."""
+
+    disk_free_bytes: int
+    disk_total_bytes: int
+    certificate_expires_ms: int
+
+
+class Reporter:
+    def __init__(
+        self,
+        cluster: str,
+        store: CoordinationStore,
+        view: MeshView,
+        sequencer: Sequencer,
+        ownerships: Ownerships,
+        links: Links,
+        clock: Clock,
+        protocol: ProtocolVersion,
+        host: Callable[[], Host],
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._view = view
+        self._sequencer = sequencer
+        self._ownerships = ownerships
+        self._links = links
+        self._clock = clock
+        self._protocol = protocol
+        self._host = host
+
+    async def run(self) -> None:
+        """Once a second, and at once when what this cluster admits changes, until cancelled."""
+        while True:
+            seen = self._ownerships.changed.version
+            lease = self._ownerships.lease_id()
+            try:
+                if lease:
+                    value = REPORTS.encode(self.report())
+                    await self._store.transact([], [Put(REPORTS.key(self._cluster), value, lease)])
+            except CoordinationUnavailable as error:
+                _log.debug("the report was not written: %s", error.message)
+            await self._ownerships.changed.wait_beyond(seen, INTERVAL_SECONDS)
+
+    def report(self) -> ClusterReport:
+        heads = self._sequencer.log.heads
+        host = self._host()
+        peers = set(self._view.clusters) - {self._cluster}
+        return ClusterReport(
+            cluster=self._cluster,
+            origin=self._sequencer.origin,
+            version=__version__,
+            protocol=str(self._protocol),
+            log_format=LOG_FORMAT,
+            at_ms=self._clock.wall_ms(),
+            vector={origin: head.sequence for origin, head in heads.items()},
+            digests={origin: head.digest.hex() for origin, head in heads.items()},
+            peers={peer: self._links.report(peer) for peer in sorted(peers)},
+            admits=self._ownerships.admitting(),
+            disk_free_bytes=host.disk_free_bytes,
+            disk_total_bytes=host.disk_total_bytes,
+            certificate_expires_ms=host.certificate_expires_ms,
+            problems=tuple(self.problems()),
+        )
+
+    def problems(self) -> list[str]:
+        """What keeps this cluster from doing its part; empty when nothing does."""
+        found = []
+        if self._sequencer.problem:
+            found.append(f"log: {self._sequencer.problem}")
+        return found

@@ -1,0 +1,48 @@
+"""Opens streams to peers."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from omnirelay.ports.streams import Duplex, FromReceiver, FromSender
+from omnirelay.transport.messages import decode_from_sender, encode_from_receiver
+from omnirelay.transport.streams import ClientStream
+from omnirelay.transport.tls import TlsFiles, channel_credentials
+from omnirelay.wire._generated.omnirelay.mesh.v1 import replication_pb2_grpc
+
+KEEPALIVE_OPTIONS = [
+    # A peer behind a cut link must be noticed although nothing tells us: ping when the stream has been silent.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+class GrpcDialer:
+    """`files` are read at each dial, so a rotated certificate is used from the next stream on."""
+
+    def __init__(self, files: TlsFiles, max_message_bytes: int) -> None:
+        self._files = files
+        self._max_message_bytes = max_message_bytes
+
+    async def dial(self, cluster: str, endpoint: str) -> Duplex[FromSender, FromReceiver]:
+        channel = grpc.aio.secure_channel(
+            endpoint,
+            channel_credentials(self._files),
+            options=[
+                *KEEPALIVE_OPTIONS,
+                # The peer's certificate must bear the cluster's name, whatever the address is.
+                ("grpc.ssl_target_name_override", cluster),
+                ("grpc.max_receive_message_length", self._max_message_bytes),
+                ("grpc.max_send_message_length", self._max_message_bytes),
+                # Each stream has its own connection: a broken one is not shared, a new one is tried at once.
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.enable_retries", 0),
+            ],
+        )
+        call = replication_pb2_grpc.ReplicationServiceStub(channel).Replicate()
+        return ClientStream(call, channel, decode_from_sender, encode_from_receiver)
+
+    async def close_stream(self, stream: Duplex[FromSender, FromReceiver]) -> None:
+        assert isinstance(stream, ClientStream)
+        await stream.close()

@@ -1,0 +1,177 @@
+"""The streams' messages: protobuf ↔ the model's words. Batches keep their bytes."""
+
+from __future__ import annotations
+
+from omnirelay.errors import BadRequest
+from omnirelay.model.batch import Batch
+from omnirelay.ports.streams import (
+    Accepted,
+    Ack,
+    ClockSample,
+    FenceNotice,
+    FromReceiver,
+    FromSender,
+    Heartbeat,
+    Interest,
+    Open,
+    ProducerBatch,
+    Progress,
+    ProtocolVersion,
+    PublishAck,
+    PublishOpen,
+    PublishOpened,
+    SubscribeRequest,
+)
+from omnirelay.model.version_vector import VersionVector
+from omnirelay.wire import codec
+from omnirelay.wire._generated.omnirelay.mesh.v1 import batch_pb2, events_pb2, replication_pb2
+
+# --- replication -------------------------------------------------------------------------------------------------
+
+
+def encode_from_receiver(message: FromReceiver) -> replication_pb2.ReplicateRequest:
+    if isinstance(message, Ack):
+        clock = message.clock
+        return replication_pb2.ReplicateRequest(
+            ack=replication_pb2.ReplicateAck(
+                durable=codec.vector_to_message(message.durable),
+                credit_bytes=message.credit_bytes,
+                clock=replication_pb2.ClockSample(
+                    heartbeat_sent_at_unix_ms=clock.heartbeat_sent_ms,
+                    received_at_unix_ms=clock.received_ms,
+                    sent_at_unix_ms=clock.sent_ms,
+                )
+                if clock
+                else None,
+            )
+        )
+    if isinstance(message, Interest):
+        return replication_pb2.ReplicateRequest(interest=replication_pb2.ReplicateInterest(origins=message.origins))
+    return replication_pb2.ReplicateRequest(
+        open=replication_pb2.ReplicateOpen(
+            cluster_id=message.cluster,
+            protocol=_version(message.protocol),
+            applied=codec.vector_to_message(message.applied),
+            digests=message.digests,
+            credit_bytes=message.credit_bytes,
+            origins=message.origins,
+        )
+    )
+
+
+def decode_from_receiver(message: replication_pb2.ReplicateRequest) -> FromReceiver:
+    match message.WhichOneof("message"):
+        case "ack":
+            ack = message.ack
+            clock = ClockSample(
+                ack.clock.heartbeat_sent_at_unix_ms, ack.clock.received_at_unix_ms, ack.clock.sent_at_unix_ms
+            )
+            return Ack(
+                codec.vector_from_message(ack.durable), ack.credit_bytes, clock if ack.HasField("clock") else None
+            )
+        case "interest":
+            return Interest(tuple(message.interest.origins))
+        case "open":
+            opening = message.open
+            return Open(
+                opening.cluster_id,
+                ProtocolVersion(opening.protocol.major, opening.protocol.minor),
+                codec.vector_from_message(opening.applied),
+                dict(opening.digests),
+                opening.credit_bytes,
+                tuple(opening.origins),
+            )
+        case _:
+            raise BadRequest("the request holds no message that this version knows")
+
+
+def encode_from_sender(message: FromSender) -> replication_pb2.ReplicateResponse:
+    if isinstance(message, Batch):
+        return replication_pb2.ReplicateResponse(batch=codec.batch_to_message(message))
+    if isinstance(message, Heartbeat):
+        return replication_pb2.ReplicateResponse(
+            heartbeat=replication_pb2.ReplicateHeartbeat(
+                head=codec.vector_to_message(message.head),
+                head_bytes=message.head_bytes,
+                sent_at_unix_ms=message.sent_ms,
+            )
+        )
+    return replication_pb2.ReplicateResponse(
+        accepted=replication_pb2.ReplicateAccepted(
+            cluster_id=message.cluster, protocol=_version(message.protocol), origin=message.origin
+        )
+    )
+
+
+def decode_from_sender(message: replication_pb2.ReplicateResponse) -> FromSender:
+    match message.WhichOneof("message"):
+        case "batch":
+            return codec.batch_from_message(message.batch)
+        case "heartbeat":
+            beat = message.heartbeat
+            return Heartbeat(codec.vector_from_message(beat.head), beat.head_bytes, beat.sent_at_unix_ms)
+        case "accepted":
+            accepted = message.accepted
+            version = ProtocolVersion(accepted.protocol.major, accepted.protocol.minor)
+            return Accepted(accepted.cluster_id, version, accepted.origin)
+        case _:
+            raise BadRequest("the response holds no message that this version knows")
+
+
+def _version(version: ProtocolVersion) -> replication_pb2.ProtocolVersion:
+    return replication_pb2.ProtocolVersion(major=version.major, minor=version.minor)
+
+
+# --- events ------------------------------------------------------------------------------------------------------
+
+
+def decode_publish(message: events_pb2.PublishRequest) -> PublishOpen | ProducerBatch:
+    """Parses a batch's records once, to count and check them. Raises MalformedBatch."""
+    match message.WhichOneof("message"):
+        case "batch":
+            records = message.batch.records
+            return ProducerBatch(message.batch.producer_sequence, records, codec.count_records(records))
+        case "open":
+            return PublishOpen(message.open.namespace, message.open.producer_id, message.open.epoch)
+        case _:
+            raise BadRequest("the request holds no message that this version knows")
+
+
+def encode_publish(message: PublishOpened | PublishAck) -> events_pb2.PublishResponse:
+    if isinstance(message, PublishAck):
+        return events_pb2.PublishResponse(
+            ack=events_pb2.PublishAck(
+                producer_sequence=message.producer_sequence,
+                position=codec.position_to_message(message.position) if message.position else None,
+                count=message.count,
+                epoch=message.epoch,
+                durability=batch_pb2.DURABILITY_LOCAL,
+                duplicate=message.duplicate,
+            )
+        )
+    return events_pb2.PublishResponse(
+        opened=events_pb2.PublishOpened(
+            cluster_id=message.cluster,
+            epoch=message.epoch,
+            last_producer_sequence=message.last_producer_sequence,
+            max_batch_bytes=message.max_batch_bytes,
+        )
+    )
+
+
+def decode_subscribe(message: events_pb2.SubscribeRequest) -> SubscribeRequest:
+    after = codec.cursor_from_message(message.after) if message.HasField("after") else None
+    return SubscribeRequest(message.namespace, after, message.start_at == events_pb2.START_AT_LATEST)
+
+
+def encode_subscribe(message: Batch | FenceNotice | Progress, vector: VersionVector) -> events_pb2.SubscribeResponse:
+    response = events_pb2.SubscribeResponse(vector=codec.vector_to_message(vector))
+    if isinstance(message, Batch):
+        response.batch.CopyFrom(codec.batch_to_message(message))
+    elif isinstance(message, FenceNotice):
+        response.fence.cut.CopyFrom(codec.cursor_to_message(message.cut))
+        response.fence.epoch = message.epoch
+    else:
+        response.progress.delivered.CopyFrom(codec.cursor_to_message(message.delivered))
+        response.progress.epoch = message.epoch
+    return response

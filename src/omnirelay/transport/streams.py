@@ -1,0 +1,64 @@
+"""One side of a gRPC stream as a `Duplex` of the model's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import grpc
+import grpc.aio
+
+from omnirelay.wire.status import from_rpc_error
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class ServerStream(Generic[In, Out]):
+    """The server's side. When the client goes away the call is cancelled, which ends whoever waits here."""
+
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext[Any, Any],
+        decode: Callable[[Any], In],
+        encode: Callable[[Out], Any],
+    ) -> None:
+        self._context = context
+        self._decode = decode
+        self._encode = encode
+
+    async def receive(self) -> In | None:
+        message = await self._context.read()
+        return None if message is grpc.aio.EOF else self._decode(message)
+
+    async def send(self, message: Out) -> None:
+        await self._context.write(self._encode(message))
+
+
+class ClientStream(Generic[In, Out]):
+    """The caller's side."""
+
+    def __init__(
+        self, call: Any, channel: grpc.aio.Channel, decode: Callable[[Any], In], encode: Callable[[Out], Any]
+    ) -> None:
+        self._call = call
+        self._channel = channel
+        self._decode = decode
+        self._encode = encode
+
+    async def receive(self) -> In | None:
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        return None if message is grpc.aio.EOF else self._decode(message)
+
+    async def send(self, message: Out) -> None:
+        try:
+            await self._call.write(self._encode(message))
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def close(self) -> None:
+        self._call.cancel()
+        await self._channel.close()
