@@ -1,8 +1,8 @@
 """CoordinationStore on a file that several processes of one machine share.
 
 SQLite's lock makes transactions of all processes one sequence, its WAL lets readers go on meanwhile. What SQLite
-lacks is a wake-up across processes: each adapter's thread looks at the store's revision every 10 ms, which is one
-small read from shared memory.
+lacks is a wake-up across processes: each adapter's thread looks at the store's revision every 15 ms. That is one small
+read from shared memory; nearly all of its cost is waking the thread (under 1 % of a core; at 10 ms it was just above).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SqliteCoordination:
         path: str | PathLike[str],
         *,
         timeout_seconds: float = 2.0,
-        poll_seconds: float = 0.01,
+        poll_seconds: float = 0.015,
         keep_revisions: int = 10_000,
         boottime: Callable[[], float] = boot.boottime,
         boot_id: str | None = None,
@@ -51,7 +51,8 @@ class SqliteCoordination:
         """Opens the store, and creates it where there is none.
 
         `timeout_seconds` bounds every call; SQLite's lock is waited for half as long, so that a call that stands behind
-        one that waits has its own time left. `keep_revisions` is how far back a watch may start. `boottime` and
+        one that waits has its own time left. `poll_seconds` bounds how late other processes' changes and leases that
+        run out are seen. `keep_revisions` is how far back a watch may start. `boottime` and
         `boot_id` are the machine's own unless a test says otherwise. Raises CoordinationUnavailable.
         """
         database = Database(

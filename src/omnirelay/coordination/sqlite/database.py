@@ -87,7 +87,7 @@ class Database:
     def poll(self) -> int:
         """The store's revision, after the leases that are due have ended.
 
-        One small statement, and a write transaction only when a lease is due, because it runs a hundred times a second.
+        One small statement, and a write transaction only when a lease is due, because it runs many times a second.
         """
         try:
             revision, _, deadline = _state(self._connection or self._open())
@@ -160,6 +160,7 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self._check_file()
+        self._path.touch(mode=0o660)  # SQLite itself would create it for all the machine's users to read
         db = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         try:
             self._enter_wal_mode(db)
@@ -180,13 +181,15 @@ class Database:
         give_up = time.monotonic() + self._busy_seconds
         while True:
             try:
-                db.execute("PRAGMA journal_mode = WAL")
+                (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
             except sqlite3.OperationalError:
                 if time.monotonic() >= give_up:
                     raise
                 time.sleep(0.005)
             else:
-                return
+                break
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"its file system does not take SQLite's WAL mode (it stays in {mode})")
 
     def _is_ready(self, db: sqlite3.Connection) -> bool:
         """Looks without taking the lock, so that a store that somebody holds locked can still be read.

@@ -136,6 +136,11 @@ class TestFile:
         with pytest.raises(CoordinationUnavailable):
             await SqliteCoordination.open(tmp_path / "nowhere" / "coordination.db")
 
+    async def test_other_users_of_the_machine_cannot_read_it(self, path):
+        async with opened(path) as store:
+            await put(store, "k")
+            assert [part.name for part in path.parent.iterdir() if part.stat().st_mode & 0o007] == []
+
     async def test_a_file_that_is_something_else_is_left_alone(self, path):
         with closing(sqlite3.connect(path)) as db:
             db.execute("CREATE TABLE precious (x)")
@@ -163,6 +168,9 @@ class TestFile:
                 with pytest.raises(CoordinationUnavailable):
                     await old.get("k")
                 assert await new.get("k") is None
+                await put(new, "new")
+        async with opened(path) as store:
+            assert [entry.key for entry in (await store.list("")).entries] == ["new"]
 
     async def test_a_handle_that_keeps_little_drops_it_for_all(self, path):
         async with opened(path) as store, opened(path, keep_revisions=1) as forgetful:
