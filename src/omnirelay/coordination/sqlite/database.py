@@ -179,15 +179,14 @@ class Database:
     def _enter_wal_mode(self, db: sqlite3.Connection) -> None:
         """SQLite does not wait for the lock when several processes switch a new file to WAL at once; so wait here."""
         give_up = time.monotonic() + self._busy_seconds
-        while True:
+        mode = ""
+        while mode == "":
             try:
                 (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
             except sqlite3.OperationalError:
                 if time.monotonic() >= give_up:
                     raise
                 time.sleep(0.005)
-            else:
-                break
         if mode != "wal":
             raise sqlite3.OperationalError(f"its file system does not take SQLite's WAL mode (it stays in {mode})")
 
