@@ -7,6 +7,7 @@ Each operation refuses before it changes anything, so that a refusal leaves the 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Mapping
 
@@ -146,9 +147,8 @@ class Ledger:
                 self._connection.execute(SQL[statement], place)
 
     def record_cursors(self, cursors: Mapping[str, VersionVector]) -> None:
-        for peer, vector in cursors.items():
-            self._connection.execute(SQL["cursor_clear"], (peer,))
-            self._connection.executemany(SQL["cursor_put"], [(peer, *entry) for entry in vector.items()])
+        rows = [(peer, json.dumps(dict(vector))) for peer, vector in cursors.items()]
+        self._connection.executemany(SQL["cursor_put"], rows)
 
     def retain(self, rule: Retention, cursors: Mapping[str, VersionVector]) -> dict[str, int]:
         """One step. Returns origin → new oldest sequence; empty when nothing more may go."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -85,7 +86,4 @@ def select_producers(connection: sqlite3.Connection) -> dict[str, dict[int, dict
 
 
 def select_cursors(connection: sqlite3.Connection) -> dict[str, VersionVector]:
-    entries: dict[str, dict[str, int]] = {}
-    for peer, origin, sequence in connection.execute(SQL["cursor_select"]):
-        entries.setdefault(peer, {})[origin] = sequence
-    return {peer: VersionVector(sequences) for peer, sequences in entries.items()}
+    return {peer: VersionVector(json.loads(vector)) for peer, vector in connection.execute(SQL["cursor_select"])}

@@ -37,13 +37,21 @@ class OriginOnDisk:
     batches: list[Batch] = field(default_factory=list)
     """What is retained."""
     dropped: list[BatchHeader] = field(default_factory=list)
+    marking: dict[tuple[str, int, str], BatchHeader] = field(default_factory=dict)
+    """Namespace, epoch and producer → the last dropped data batch that was valid then."""
     head: Head = field(default_factory=Head)
     floor: Head = field(default_factory=Head)
     """End of the last batch dropped."""
 
-    @property
-    def headers(self) -> list[BatchHeader]:
-        return [*self.dropped, *(batch.header for batch in self.batches)]
+    def drop(self, counts: Callable[[BatchHeader], bool]) -> BatchHeader:
+        """Takes the oldest batch away; `counts` tells whether it counts for its producer."""
+        batch = self.batches.pop(0)
+        header = batch.header
+        self.dropped.append(header)
+        if counts(header):
+            self.marking[header.namespace, header.epoch, header.producer_id] = header
+        self.floor = head_after(self.floor, batch)
+        return header
 
 
 @dataclass(slots=True)
@@ -171,10 +179,7 @@ class MemoryLog:
             if not candidates:
                 return changed
             origin = candidates[0][1]
-            batch = origins[origin].batches.pop(0)
-            origins[origin].dropped.append(batch.header)
-            origins[origin].floor = head_after(origins[origin].floor, batch)
-            changed[origin] = batch.header.last_sequence + 1
+            changed[origin] = origins[origin].drop(self._counts).last_sequence + 1
 
     def _may_go(self, batch: Batch, total: int, rule: Retention) -> bool:
         header = batch.header
@@ -245,13 +250,17 @@ class MemoryLog:
     def _producers(self) -> dict[str, dict[int, dict[str, ProducerMark]]]:
         producers: dict[str, dict[int, dict[str, ProducerMark]]] = {}
         for on_disk in self._disk.origins.values():
-            for h in on_disk.headers:
-                route = self._disk.routes.get(h.namespace)
-                valid = route is None or route.is_valid(Cursor(h.epoch, h.last_sequence))
-                if valid and h.kind is BatchKind.DATA:
-                    marks = producers.setdefault(h.namespace, {}).setdefault(h.epoch, {})
-                    marks[h.producer_id] = ProducerMark(h.producer_sequence, h.first_sequence, h.count)
+            headers = [*on_disk.marking.values(), *(batch.header for batch in on_disk.batches)]
+            for h in filter(self._counts, headers):
+                marks = producers.setdefault(h.namespace, {}).setdefault(h.epoch, {})
+                marks[h.producer_id] = ProducerMark(h.producer_sequence, h.first_sequence, h.count)
         return producers
+
+    def _counts(self, header: BatchHeader) -> bool:
+        """A valid data batch, as the installed histories have it."""
+        route = self._disk.routes.get(header.namespace)
+        valid = route is None or route.is_valid(Cursor(header.epoch, header.last_sequence))
+        return valid and header.kind is BatchKind.DATA
 
     def _take(self, origin: str, batches: Iterable[Batch], max_bytes: int) -> list[Batch]:
         taken: list[Batch] = []

@@ -516,7 +516,8 @@ async def test_cursors_are_remembered(place: Place, log: Log) -> None:
     await log.record_cursor("eu", VersionVector({"us": 1, "eu": 9}))
     await log.record_cursor("ap", VersionVector({"us": 4}))
     await log.record_cursor("eu", VersionVector({"us": 2}))
-    cursors = {"eu": VersionVector({"us": 2}), "ap": VersionVector({"us": 4})}
+    await log.record_cursor("sa", VersionVector())
+    cursors = {"eu": VersionVector({"us": 2}), "ap": VersionVector({"us": 4}), "sa": VersionVector()}
     assert (await log.load()).cursors == cursors
     async with reopened(place, log) as again:
         assert (await again.load()).cursors == cursors

@@ -76,11 +76,10 @@ CREATE TABLE ownership (
     PRIMARY KEY (namespace, epoch)
 ) STRICT, WITHOUT ROWID;
 
+-- A peer that holds nothing has a row too: retention waits for it.
 CREATE TABLE cursor (
-    peer     TEXT    NOT NULL,
-    origin   TEXT    NOT NULL,
-    sequence INTEGER NOT NULL,
-    PRIMARY KEY (peer, origin)
+    peer   TEXT NOT NULL PRIMARY KEY,
+    vector TEXT NOT NULL -- JSON object: origin → sequence
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE log (

@@ -102,14 +102,11 @@ DELETE FROM ownership WHERE namespace = ?
 -- name: ownership_put
 INSERT INTO ownership (namespace, epoch, cluster, origin, cut_epoch, cut_sequence) VALUES (?, ?, ?, ?, ?, ?)
 
--- name: cursor_clear
-DELETE FROM cursor WHERE peer = ?
-
 -- name: cursor_put
-INSERT INTO cursor (peer, origin, sequence) VALUES (?, ?, ?)
+INSERT OR REPLACE INTO cursor (peer, vector) VALUES (?, ?)
 
 -- name: cursor_select
-SELECT peer, origin, sequence FROM cursor
+SELECT peer, vector FROM cursor
 
 -- name: log_insert
 INSERT INTO log (cluster, incarnation) VALUES (?, ?)
