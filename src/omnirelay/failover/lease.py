@@ -42,12 +42,15 @@ class Lease:
 
 
 def check_timing(timing: Timing) -> None:
-    """renew interval < ttl − margin < emergency deadline, and heartbeat < stall threshold < ttl. Raises ConfigInvalid."""
+    """renew interval < ttl − margin < emergency deadline, heartbeat < stall threshold < ttl, and a margin above 0.
+    Raises ConfigInvalid."""
     self_fence = timing.lease_ttl - timing.lease_margin
     chain = (
         ("timing.heartbeat", timing.heartbeat, "timing.stall_threshold", timing.stall_threshold),
         ("timing.stall_threshold", timing.stall_threshold, "timing.lease_ttl", timing.lease_ttl),
         ("a third of timing.lease_ttl", timing.renew_interval, "timing.lease_ttl - timing.lease_margin", self_fence),
+        # Without a margin the holder would stop when, or after, the store gives the lease to another.
+        ("timing.lease_ttl - timing.lease_margin", self_fence, "timing.lease_ttl", timing.lease_ttl),
         ("timing.lease_ttl - timing.lease_margin", self_fence, "timing.emergency_deadline", timing.emergency_deadline),
     )
     for low_name, low, high_name, high in chain:

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from omnirelay.failover.evidence import ClusterReport, Evidence, PeerReport
 from omnirelay.failover.record import Check, Request, State, Verdict
 from omnirelay.model.times import rfc3339, to_ms
+from omnirelay.replication.lag import ReplicationStatus
 
 FRESH_SECONDS = 4.0
 """A report older than this is no evidence; replicators report every second."""
+FLOWING = frozenset({ReplicationStatus.STREAMING, ReplicationStatus.CATCHING_UP})
+"""A link with any other status proves nothing."""
 SKEW_NORMAL_SECONDS = 0.25
 DISK_LOW_RATIO = 0.05
 DISK_WARN_RATIO = 0.15
@@ -113,7 +116,7 @@ def _lag(evidence: Evidence, request: Request, source: str) -> Check:
     if peer is None or lag is None or lag.seconds is None or lag.records is None:
         return _fail(id, "unknown", limit, f"Bring the stream from {source} to {request.target} up.")
     seen = f"{lag.seconds:.3f} s, {lag.records} records, {peer.outbound.status}"
-    if peer.outbound.status in ("disconnected", "stalled", "unknown"):
+    if peer.outbound.status not in FLOWING:
         return _fail(id, seen, limit, f"Bring the stream from {source} to {request.target} up.")
     if lag.seconds > request.limits.max_lag_seconds:
         return _fail(id, seen, limit, "Wait until the target has caught up: omnirelay mesh clusters replication status")
@@ -133,7 +136,7 @@ def _digests(evidence: Evidence, request: Request, source: str) -> Check:
 def _reverse(evidence: Evidence, request: Request, source: str) -> Check:
     id, limit = "reverse_replication", f"{source} receives from {request.target}"
     peer = _peer(evidence, request.target, source)
-    if peer is None or peer.outbound.status in ("disconnected", "stalled", "unknown"):
+    if peer is None or peer.outbound.status not in FLOWING:
         seen = str(peer.outbound.status) if peer else "unknown"
         return _fail(id, seen, limit, f"Bring the stream from {request.target} to {source} up: it is the way back.")
     return _ok(id, str(peer.outbound.status), limit)

@@ -96,6 +96,8 @@ def demote(failover: Failover, token: DemotionToken, now: str) -> Failover:
 def reach(failover: Failover, reached: Mapping[str, int], target_origin: str, now: str) -> Failover:
     """The target has proven that it holds every barrier, and names the log it would append to."""
     state = MACHINE.step(failover.state, Event.REACHED, failover_id=failover.id)
+    if failover.token is None:
+        raise TokenInvalid("there is no barrier to reach: the source has not closed yet", failover_id=failover.id)
     moved = replace(failover, state=state, reached=dict(reached), target_origin=target_origin)
     return _log(moved, now, "drain", "reached", failover.request.target, reached=dict(reached))
 
@@ -124,6 +126,8 @@ def promote(failover: Failover, routing: RoutingDocument, actor: str, now: str) 
         if barrier is None or failover.reached.get(namespace, 0) < barrier.sequence:
             raise TokenInvalid(f"the barrier of {namespace} is not proven at the target", failover_id=failover.id)
         route = routes[namespace]
+        if (barrier.origin, barrier.epoch) != (route.current.origin, route.epoch):
+            raise TokenInvalid(f"the barrier of {namespace} is not in its current epoch's log", failover_id=failover.id)
         cut = Cursor(barrier.epoch, barrier.sequence)
         ownership = Ownership(route.epoch + 1, failover.request.target, failover.target_origin, cut)
         routes[namespace] = Route(namespace, (*route.history, ownership))
@@ -151,6 +155,11 @@ def request_verify(failover: Failover, actor: str, now: str) -> Failover:
 
 
 def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -> Failover:
+    """The target has written it. Nothing happens unless a verification is under way that still wants it."""
+    if failover.state is not State.PROMOTED or not failover.verify_requested_at:
+        return failover
+    if namespace not in failover.request.namespaces or namespace in failover.canaries:
+        return failover
     """The target has written a canary, durably."""
     if failover.state is not State.PROMOTED or namespace in failover.canaries:
         return failover
@@ -161,12 +170,15 @@ def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -
 
 
 def see_canary(failover: Failover, namespace: str, now: str) -> Failover:
-    """The old active holds the canary with the same digest; the last one verifies the failover."""
+    """The old active holds the canary with the same digest; the last one verifies the failover. What was seen of an
+    earlier verification, or comes after its end, changes nothing."""
+    if failover.state is not State.PROMOTED or namespace not in failover.canaries or namespace in failover.seen:
+        return failover
     if failover.state is not State.PROMOTED or namespace in failover.seen:
         return failover
     seen = {**failover.seen, namespace: now}
     moved = _log(replace(failover, seen=seen), now, "verify", "canary_seen", failover.source, namespace=namespace)
-    if set(seen) < set(failover.request.namespaces):
+    if not set(failover.request.namespaces) <= set(seen):
         return moved
     state = MACHINE.step(failover.state, Event.VERIFIED, failover_id=failover.id)
     return _log(replace(moved, state=state), now, "verify", "verified", failover.source)

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from omnirelay.errors import ProducerGap, StaleEpoch
 from omnirelay.model.batch import BatchHeader, BatchKind
-from omnirelay.model.log_state import ProducerMark
+from omnirelay.model.position import Position
 from omnirelay.model.routing import Ownership
 from omnirelay.replication.picture import LogPicture
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The producer has sent this batch before; `mark` locates it if it was the producer's last one."""
+    """The producer has sent this batch before; `position` locates it if it was the producer's last one."""
 
-    mark: ProducerMark | None
+    position: Position | None
 
 
 def admit(
@@ -34,10 +34,10 @@ def admit(
 
     Raises ProducerGap when a batch before this one is missing.
     """
-    mark = picture.last_of(namespace, producer_id)
-    last = mark.producer_sequence if mark else 0
+    newest = picture.last_of(namespace, producer_id)
+    last = newest.producer_sequence if newest else 0
     if producer_sequence <= last:
-        return Duplicate(mark if mark and mark.producer_sequence == producer_sequence else None)
+        return Duplicate(newest.position if newest and producer_sequence == last else None)
     if producer_sequence != last + 1:
         raise ProducerGap(
             f"batch {producer_sequence} of producer {producer_id} follows {last}",

@@ -8,13 +8,22 @@ fails. Rejected alternative: deciding inside the storage transaction, which woul
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from omnirelay.errors import UnknownNamespace
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind
 from omnirelay.model.log_state import Head, LogState, ProducerMark
-from omnirelay.model.position import Cursor
+from omnirelay.model.position import Cursor, Position
 from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
+
+
+@dataclass(frozen=True, slots=True)
+class LastBatch:
+    """Of a producer. `position` is its first record, in the log of whoever owned the namespace then."""
+
+    producer_sequence: int
+    position: Position | None
 
 
 class LogPicture:
@@ -47,7 +56,7 @@ class LogPicture:
             known = ", ".join(sorted(self._routes)) or "none"
             raise UnknownNamespace(f"there is no namespace {namespace!r}", namespace=namespace, known=known) from None
 
-    def last_of(self, namespace: str, producer_id: str) -> ProducerMark | None:
+    def last_of(self, namespace: str, producer_id: str) -> LastBatch | None:
         """The producer's last valid batch, whichever epoch it is in.
 
         A producer's numbers grow along the order, so the newest epoch that has the producer holds its maximum.
@@ -56,7 +65,9 @@ class LogPicture:
         for epoch in sorted(epochs, reverse=True):
             mark = epochs[epoch].get(producer_id)
             if mark is not None:
-                return mark
+                owner = self._routes[namespace].ownership(epoch) if namespace in self._routes else None
+                position = Position(owner.origin, mark.first_sequence) if owner else None
+                return LastBatch(mark.producer_sequence, position)
         return None
 
     def install(self, routes: Mapping[str, Route]) -> bool:

@@ -53,6 +53,13 @@ class PeerProgress:
                 return origin, self._sent[origin], self._credit
         return None
 
+    def due(self, batch: Batch) -> bool:
+        """Whether the batch is still the next one to send. A reading takes time: meanwhile the receiver may have got
+        the batch from a relay, or have declared another interest."""
+        header = batch.header
+        return header.origin in self._origins and header.first_sequence <= self._sent[header.origin] + 1 <= header.last_sequence
+
     def sent(self, batch: Batch) -> None:
+        """A batch that is due is on its way."""
         self._sent = self._sent.advance(batch.header.origin, batch.header.last_sequence)
         self._credit -= batch.size

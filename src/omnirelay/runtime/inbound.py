@@ -212,7 +212,7 @@ class Inbound:
         owners = {o.origin for route in self._view.routing.routes.values() for o in route.history}
         origins = clusters_by_origin(held | owners | {r.origin for r in self._view.reports.values()} | {self._peer})
         connected = {**self._links.connected(), self._peer: True}
-        return interests(origins, connected, self._cluster).get(self._peer, ())
+        return interests(origins, connected, self._sequencer.origin).get(self._peer, ())
 
 
 class _Session:

@@ -171,6 +171,8 @@ class Outbound:
                 continue
             origin, after, credit = wanted
             for batch in await self._log_store.read(origin, after, min(credit, READ_BYTES)):
+                if not progress.due(batch):
+                    break
                 progress.sent(batch)
                 await stream.send(batch)
 

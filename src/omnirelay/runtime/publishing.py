@@ -32,7 +32,7 @@ class _Waiting:
     batch: ProducerBatch
     ownership: Ownership
     queued: Queued | None
-    first_sequence: int
+    position: Position | None
 
 
 class Publishing:
@@ -86,8 +86,9 @@ class Publishing:
             ownership, session.namespace, session.producer_id, batch.producer_sequence, batch.records, batch.count
         )
         if isinstance(decided, Duplicate):
-            return _Waiting(batch, ownership, None, decided.mark.first_sequence if decided.mark else 0)
-        return _Waiting(batch, ownership, decided, decided.batch.header.first_sequence)
+            return _Waiting(batch, ownership, None, decided.position)
+        header = decided.batch.header
+        return _Waiting(batch, ownership, decided, Position(header.origin, header.first_sequence))
 
     async def _acknowledge(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
         async for waiting in session.waiting():
@@ -97,11 +98,10 @@ class Publishing:
             else:
                 await self._sequencer.settled()
             self._ownerships.still(session.namespace, waiting.ownership.epoch)
-            first = waiting.first_sequence
             await stream.send(
                 PublishAck(
                     waiting.batch.producer_sequence,
-                    Position(waiting.ownership.origin, first) if first else None,
+                    waiting.position,
                     waiting.batch.count,
                     waiting.ownership.epoch,
                     duplicate=waiting.queued is None,
