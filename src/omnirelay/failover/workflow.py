@@ -155,13 +155,10 @@ def request_verify(failover: Failover, actor: str, now: str) -> Failover:
 
 
 def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -> Failover:
-    """The target has written it. Nothing happens unless a verification is under way that still wants it."""
+    """The target has written a canary, durably. Nothing happens unless a verification is under way that still wants it."""
     if failover.state is not State.PROMOTED or not failover.verify_requested_at:
         return failover
     if namespace not in failover.request.namespaces or namespace in failover.canaries:
-        return failover
-    """The target has written a canary, durably."""
-    if failover.state is not State.PROMOTED or namespace in failover.canaries:
         return failover
     canaries = {**failover.canaries, namespace: canary}
     return _log(
@@ -173,8 +170,6 @@ def see_canary(failover: Failover, namespace: str, now: str) -> Failover:
     """The old active holds the canary with the same digest; the last one verifies the failover. What was seen of an
     earlier verification, or comes after its end, changes nothing."""
     if failover.state is not State.PROMOTED or namespace not in failover.canaries or namespace in failover.seen:
-        return failover
-    if failover.state is not State.PROMOTED or namespace in failover.seen:
         return failover
     seen = {**failover.seen, namespace: now}
     moved = _log(replace(failover, seen=seen), now, "verify", "canary_seen", failover.source, namespace=namespace)

@@ -56,8 +56,8 @@ class PeerProgress:
     def due(self, batch: Batch) -> bool:
         """Whether the batch is still the next one to send. A reading takes time: meanwhile the receiver may have got
         the batch from a relay, or have declared another interest."""
-        header = batch.header
-        return header.origin in self._origins and header.first_sequence <= self._sent[header.origin] + 1 <= header.last_sequence
+        header, sent = batch.header, self._sent[batch.header.origin]
+        return header.origin in self._origins and header.first_sequence <= sent + 1 <= header.last_sequence
 
     def sent(self, batch: Batch) -> None:
         """A batch that is due is on its way."""
