@@ -12,11 +12,8 @@ from omnirelay.config.durations import Bytes, Seconds, seconds, size_bytes
 from omnirelay.errors import BadRequest, ConfigInvalid
 from omnirelay.failover.lease import Timing, check_timing
 from omnirelay.model import ids
+from omnirelay.model.access import AccessPolicy, Scope
 from omnirelay.model.descriptor import Endpoints
-
-Scope = Literal[
-    "mesh.read", "mesh.operate", "mesh.approve", "mesh.admin", "events.publish", "events.subscribe"
-]
 
 
 def _cluster_id(text: str) -> str:
@@ -114,9 +111,20 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
     access: tuple[AccessRule, ...] = ()
     tokens: tuple[TokenRule, ...] = ()
+    metrics_public: bool = False
+    """Whether /metrics answers without authentication."""
     protocol_minor: int | None = Field(default=None, ge=0)
     """Speak no higher minor version than this, while a mesh is upgraded cluster by cluster."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def access_policy(self) -> AccessPolicy:
+        """Certificates by their SPIFFE id, tokens as `token/NAME`."""
+        grants: dict[str, frozenset[Scope]] = {}
+        named = [(f"spiffe://{self.tls.trust_domain}/{rule.principal}", rule.scopes) for rule in self.access]
+        named += [(f"token/{rule.name}", rule.scopes) for rule in self.tokens]
+        for name, scopes in named:
+            grants[name] = grants.get(name, frozenset()) | frozenset(scopes)
+        return AccessPolicy(grants, {rule.sha256: f"token/{rule.name}" for rule in self.tokens}, self.metrics_public)
 
 
 def load(path: Path) -> Settings:

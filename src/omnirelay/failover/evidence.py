@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from omnirelay.failover.record import Failover
 from omnirelay.model.descriptor import ClusterDescriptor
+from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 from omnirelay.model.routing import RoutingDocument
-from omnirelay.replication.lag import UNKNOWN, Lag, ReplicationStatus
 
 
 @dataclass(frozen=True, slots=True)

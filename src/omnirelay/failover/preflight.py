@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from omnirelay.failover.evidence import ClusterReport, Evidence, PeerReport
 from omnirelay.failover.record import Check, Request, State, Verdict
+from omnirelay.model.lag import ReplicationStatus
 from omnirelay.model.times import rfc3339, to_ms
-from omnirelay.replication.lag import ReplicationStatus
 
 FRESH_SECONDS = 4.0
 """A report older than this is no evidence; replicators report every second."""

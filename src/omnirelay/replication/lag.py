@@ -9,34 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class ReplicationStatus(StrEnum):
-    STREAMING = "streaming"
-    CATCHING_UP = "catching_up"
-    STALLED = "stalled"
-    DISCONNECTED = "disconnected"
-    FENCED = "fenced"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far one side is behind the other's log. None means unknown."""
-
-    records: int | None
-    size: int | None
-    """Bytes."""
-    seconds: float | None
-    """Age of the oldest batch that is not durably applied; 0 when level."""
-
-    @property
-    def level(self) -> bool:
-        return self.records == 0
-
-
-UNKNOWN = Lag(None, None, None)
+from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 
 
 class CommitHistory:

@@ -18,9 +18,9 @@ from omnirelay.failover.preflight import DISK_LOW_RATIO, FRESH_SECONDS
 from omnirelay.failover.record import Failover
 from omnirelay.model import ids
 from omnirelay.model.descriptor import ClusterDescriptor, ClusterState
+from omnirelay.model.lag import ReplicationStatus
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 from omnirelay.ports.coordination import Compare, Delete, Put, Write
-from omnirelay.replication.lag import ReplicationStatus
 from omnirelay.runtime.audit import Actor, Auditor, Deed
 from omnirelay.runtime.documents import CLUSTERS, LOCKS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.view import MeshView

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from omnirelay.failover.evidence import LinkReport, PeerReport
 from omnirelay.failover.lease import Timing
+from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
-from omnirelay.replication.lag import UNKNOWN, InboundLag, Lag, ReplicationStatus, status_of
+from omnirelay.replication.lag import InboundLag, status_of
 from omnirelay.runtime.sequencer import Sequencer
 
 CATCHING_UP_SECONDS = 1.0

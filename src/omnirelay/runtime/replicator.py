@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnirelay.errors import OmniRelayError
+from omnirelay.errors import CoordinationUnavailable, OmniRelayError
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model import ids
 from omnirelay.model.batch import BatchHeader
+from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore
 from omnirelay.ports.log import LogStore, Retention
-from omnirelay.ports.streams import PeerDialer, ProtocolVersion
+from omnirelay.ports.streams import Duplex, FromReceiver, FromSender, PeerDialer, ProtocolVersion, SubscribeRequest
 from omnirelay.runtime.agent import Agent
-from omnirelay.runtime.audit import Auditor, AuditMirror
+from omnirelay.runtime.audit import AuditMirror, Auditor
 from omnirelay.runtime.clusters import Clusters
-from omnirelay.runtime.delivering import Delivering
+from omnirelay.runtime.delivering import Delivering, ToReader
 from omnirelay.runtime.failovers import Failovers
 from omnirelay.runtime.inbound import Inbound
 from omnirelay.runtime.links import Links
 from omnirelay.runtime.outbound import Outbound
 from omnirelay.runtime.ownership import Ownerships
-from omnirelay.runtime.publishing import Publishing
+from omnirelay.runtime.publishing import FromProducer, Publishing, ToProducer
 from omnirelay.runtime.reporter import Host, Reporter
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
@@ -35,6 +36,7 @@ from omnirelay.runtime.view import MeshView
 _log = logging.getLogger(__name__)
 
 RETAIN_SECONDS = 60.0
+READY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,35 @@ class Replicator:
         )
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
+
+    # --- what the transport serves -----------------------------------------------------------------------------
+
+    async def replicate(
+        self, stream: Duplex[FromReceiver, FromSender], cluster: str, transport: str
+    ) -> None:
+        await self._ready()
+        await self.outbound.serve(stream, cluster, transport)
+
+    async def publish(self, stream: Duplex[FromProducer, ToProducer]) -> None:
+        await self._ready()
+        await self.publishing.serve(stream)
+
+    def subscribe(self, request: SubscribeRequest) -> AsyncIterator[ToReader]:
+        return self.delivering.serve(request)
+
+    @property
+    def vector(self) -> VersionVector:
+        return self.delivering.vector
+
+    async def _ready(self) -> None:
+        """Callers that come while the mesh's state is still being read wait for it, within bounds."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self.view.loaded.wait()
+        except TimeoutError:
+            raise CoordinationUnavailable("the mesh's state has not been read yet") from None
+
+    # --- loops -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Runs all loops until cancelled. A loop that fails ends the replicator: a half-alive one would only look well."""

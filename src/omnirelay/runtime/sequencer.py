@@ -23,6 +23,7 @@ from omnirelay.replication.lag import CommitHistory
 from omnirelay.replication.picture import LogPicture
 from omnirelay.replication.receiver import Decision, receive
 from omnirelay.runtime.signal import Signal
+from omnirelay.telemetry.histogram import COMMIT_SECONDS, Histogram
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Sequencer:
         self._problem = ""
         self._moved = Signal()
         self.history = CommitHistory(0, 0)
+        self.commit_seconds = Histogram(COMMIT_SECONDS)
         self.admitted_records = 0
         self.duplicate_batches = 0
 
@@ -151,20 +153,24 @@ class Sequencer:
     # --- the queue ---------------------------------------------------------------------------------------------
 
     def _append(self, batch: Batch, guard: EpochGuard | None) -> Queued:
+        queued_at = self._clock.monotonic()
         future = asyncio.ensure_future(self.log.append(batch, guard))
         self.picture.queued(batch)
         self._queued += 1
         self._queued_bytes += batch.size
-        future.add_done_callback(lambda done: self._finished(batch, done))
+        future.add_done_callback(lambda done: self._finished(batch, queued_at, done))
         return Queued(batch, future)
 
-    def _finished(self, batch: Batch, done: asyncio.Future[None]) -> None:
+    def _finished(self, batch: Batch, queued_at: float, done: asyncio.Future[None]) -> None:
         self._queued -= 1
         self._queued_bytes -= batch.size
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
             self._lost(error)
-        elif batch.header.origin == self.origin:
+            self._moved.fire()
+            return
+        self.commit_seconds.observe(self._clock.monotonic() - queued_at)
+        if batch.header.origin == self.origin:
             head = self.log.heads[self.origin]
             self.history.committed(head.sequence, head.size, self._clock.monotonic())
         self._moved.fire()

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from omnirelay.failover.evidence import LinkReport, PeerReport
 from omnirelay.failover.record import Failover, Mode
 from omnirelay.model.descriptor import ClusterState
-from omnirelay.replication.lag import ReplicationStatus
+from omnirelay.model.lag import ReplicationStatus
 from omnirelay.telemetry.histogram import Histogram
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

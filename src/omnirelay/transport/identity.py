@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc.aio
 
 from omnirelay.errors import PeerIdentityMismatch, Unauthenticated
-from omnirelay.model.access import Principal, principal_of
 
 
-def caller(context: grpc.aio.ServicerContext, trust_domain: str) -> Principal:
-    """The principal that the client certificate names. Raises Unauthenticated."""
-    properties = context.auth_context()
-    ids = properties.get("peer_spiffe_id") or ()
+def caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """The SPIFFE id of the client certificate, which the handshake has verified. Raises Unauthenticated."""
+    ids = context.auth_context().get("peer_spiffe_id") or ()
     if len(ids) != 1:
         raise Unauthenticated("the client certificate names no single SPIFFE id")
-    return principal_of(ids[0].decode("ascii", "replace"), trust_domain)
+    found: bytes = ids[0]
+    return found.decode("ascii", "replace")
 
 
-def calling_cluster(context: grpc.aio.ServicerContext, trust_domain: str) -> str:
+def calling_cluster(context: grpc.aio.ServicerContext[Any, Any], trust_domain: str) -> str:
     """The cluster that the client certificate names. Raises Unauthenticated, PeerIdentityMismatch."""
-    principal = caller(context, trust_domain)
-    kind, _, cluster = principal.name.partition("/")
-    if kind != "cluster" or not cluster:
+    principal = caller(context)
+    prefix = f"spiffe://{trust_domain}/cluster/"
+    cluster = principal.removeprefix(prefix)
+    if cluster == principal or not cluster:
         raise PeerIdentityMismatch(
-            f"{principal.name} is not a cluster", certificate_cluster=principal.name, cluster="a cluster"
+            f"{principal} is not a cluster of this mesh", certificate_cluster=principal, cluster="a cluster"
         )
     return cluster

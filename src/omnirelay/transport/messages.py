@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omnirelay.errors import BadRequest
 from omnirelay.model.batch import Batch
+from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.streams import (
     Accepted,
     Ack,
@@ -22,7 +23,6 @@ from omnirelay.ports.streams import (
     PublishOpened,
     SubscribeRequest,
 )
-from omnirelay.model.version_vector import VersionVector
 from omnirelay.wire import codec
 from omnirelay.wire._generated.omnirelay.mesh.v1 import batch_pb2, events_pb2, replication_pb2
 

@@ -14,14 +14,19 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from omnirelay.errors import OmniRelayError
-from omnirelay.model.access import PUBLISH, SUBSCRIBE, AccessPolicy
+from omnirelay.model.access import AccessPolicy, Scope
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports import streams
 from omnirelay.transport import messages
 from omnirelay.transport.identity import caller, calling_cluster
 from omnirelay.transport.streams import ServerStream
 from omnirelay.transport.tls import TlsFiles, server_credentials
-from omnirelay.wire._generated.omnirelay.mesh.v1 import events_pb2, events_pb2_grpc, replication_pb2, replication_pb2_grpc
+from omnirelay.wire._generated.omnirelay.mesh.v1 import (
+    events_pb2,
+    events_pb2_grpc,
+    replication_pb2,
+    replication_pb2_grpc,
+)
 from omnirelay.wire.status import to_rpc_status
 
 _log = logging.getLogger(__name__)
@@ -69,7 +74,7 @@ class GrpcServer:
         self._credentials = server_credentials(files)
         self._health = health.aio.HealthServicer()
         replication = _Replication(services, trust_domain)
-        events = _Events(services, trust_domain, access)
+        events = _Events(services, access)
         replication_pb2_grpc.add_ReplicationServiceServicer_to_server(replication, self._server)
         events_pb2_grpc.add_EventServiceServicer_to_server(events, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -109,19 +114,18 @@ class _Replication(replication_pb2_grpc.ReplicationServiceServicer):
 
 
 class _Events(events_pb2_grpc.EventServiceServicer):
-    def __init__(self, services: Services, trust_domain: str, access: AccessPolicy) -> None:
+    def __init__(self, services: Services, access: AccessPolicy) -> None:
         self._services = services
-        self._trust_domain = trust_domain
         self._access = access
 
     async def Publish(self, request_iterator: object, context: Context) -> None:
         async with _typed(context):
-            self._access.require(caller(context, self._trust_domain), PUBLISH)
+            self._access.require(caller(context), Scope.PUBLISH)
             await self._services.publish(ServerStream(context, messages.decode_publish, messages.encode_publish))
 
     async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Context) -> None:
         async with _typed(context):
-            self._access.require(caller(context, self._trust_domain), SUBSCRIBE)
+            self._access.require(caller(context), Scope.SUBSCRIBE)
             async for message in self._services.subscribe(messages.decode_subscribe(request)):
                 await context.write(messages.encode_subscribe(message, self._services.vector))
 

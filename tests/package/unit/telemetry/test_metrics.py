@@ -8,7 +8,8 @@ from tests.package.unit.failover.support import a_failover
 from omnirelay.failover.evidence import LinkReport, PeerReport
 from omnirelay.failover.record import Mode, State
 from omnirelay.model.descriptor import ClusterState
-from omnirelay.replication.lag import InboundLag, Lag, ReplicationStatus
+from omnirelay.model.lag import Lag, ReplicationStatus
+from omnirelay.replication.lag import InboundLag
 from omnirelay.telemetry.histogram import COMMIT_SECONDS, STEP_SECONDS, Histogram
 from omnirelay.telemetry.metrics import CONTENT_TYPE, NEWEST_FAILOVERS, render
 

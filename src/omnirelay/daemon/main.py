@@ -1,0 +1,135 @@
+"""`omnirelay replicator run` and `check-config`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+# First, because it decides the least TLS version before gRPC is loaded.
+from omnirelay.transport.tls import TlsFiles  # isort: skip
+from omnirelay import __version__
+from omnirelay.api.app import create_app
+from omnirelay.api.server import ControlServer
+from omnirelay.api.services import Services
+from omnirelay.config.settings import Settings, load
+from omnirelay.coordination.sqlite import SqliteCoordination
+from omnirelay.daemon.clock import SystemClock
+from omnirelay.daemon.host import HostFacts
+from omnirelay.errors import ConfigInvalid, OmniRelayError
+from omnirelay.model.record import Record
+from omnirelay.model.times import rfc3339
+from omnirelay.ports.streams import ProtocolVersion
+from omnirelay.runtime.observation import Observation
+from omnirelay.runtime.replicator import Replicator, RetentionSettings, World
+from omnirelay.storage.log import SqliteLog
+from omnirelay.telemetry import logs, metrics
+from omnirelay.transport import signatures
+from omnirelay.transport.dialer import GrpcDialer
+from omnirelay.transport.server import GrpcServer
+from omnirelay.wire import codec
+
+_log = logging.getLogger(__name__)
+
+PROTOCOL = ProtocolVersion(1, 1)
+STOP_SECONDS = 1.0
+
+
+def check_config(path: Path) -> Settings:
+    """Everything that can be known without starting: settings, relations, files. Raises ConfigInvalid."""
+    settings = load(path)
+    for name in ("ca", "certificate", "key"):
+        file: Path = getattr(settings.tls, name)
+        if not file.is_file():
+            raise ConfigInvalid(f"tls.{name}: there is no file {file}", path=f"tls.{name}")
+    return settings
+
+
+def run(path: Path) -> None:
+    """Runs a replicator until SIGTERM or SIGINT. Raises typed errors that keep it from starting."""
+    settings = check_config(path)
+    logs.configure(settings.log_level.upper())
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        replicator = await _start(settings, stack)
+        stopping = asyncio.ensure_future(stop.wait())
+        done, _ = await asyncio.wait([replicator, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if replicator in done:
+            # A loop ended by itself: a defect, and better a dead replicator than one that only looks alive.
+            replicator.result()
+        _log.info("stopping")
+
+
+async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None]:
+    """Starts everything; what was started is stopped by the stack, in reverse order."""
+    clock = SystemClock()
+    files = TlsFiles(settings.tls.ca, settings.tls.certificate, settings.tls.key)
+    host = HostFacts(settings.data_dir, settings.tls.certificate)
+    max_message = 4 * settings.log.max_batch
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    log = await SqliteLog.open(settings.data_dir, cluster=settings.cluster, decode_header=codec.decode_header)
+    stack.push_async_callback(log.close)
+    store = await SqliteCoordination.open(settings.coordination.path)
+    stack.push_async_callback(store.close)
+    world = World(
+        log=log,
+        store=store,
+        dialer=GrpcDialer(files, max_message),
+        clock=clock,
+        encode_header=codec.encode_header,
+        control_records=lambda subject: codec.encode_record_set([Record(subject.encode(), b"")]),
+        sign=partial(signatures.sign, files=files),
+        verify=partial(signatures.verify, trust_domain=settings.tls.trust_domain, ca=settings.tls.ca),
+        host=host,
+        new_id=_new_failover_id,
+    )
+    retention = RetentionSettings(
+        int(settings.log.retain_for * 1000), settings.log.retain_size, settings.log.retain_cap
+    )
+    replicator = Replicator(
+        settings.cluster,
+        world,
+        settings.timing.timing(),
+        _protocol(settings),
+        retention,
+        settings.log.max_batch,
+        settings.data_dir / "audit.jsonl",
+    )
+    access = settings.access_policy()
+    grpc_server = GrpcServer(
+        replicator, settings.listen.grpc, files, settings.tls.trust_domain, access, max_message
+    )
+    observation = Observation(replicator, settings.log.retain_cap, host.certificate_expires_ms)
+    services = Services(
+        cluster=settings.cluster,
+        version=__version__,
+        protocol=str(replicator.protocol),
+        view=replicator.view,
+        failovers=replicator.failovers,
+        clusters=replicator.clusters,
+        auditor=replicator.auditor,
+        access=access,
+        readiness=replicator.reporter.problems,
+        metrics=lambda: metrics.render(observation),
+    )
+    control = _control_server(services, settings)
+    running = asyncio.create_task(replicator.run())
+    stack.push_async_callback(_stop, running, replicator)
+    await _listen("listen.grpc", settings.listen.grpc, grpc_server.start())
+    stack.push_async_callback(grpc_server.stop, STOP_SECONDS)
+    await _listen("listen.control", settings.listen.control, control.start())
+    stack.push_async_callback(control.stop)
+    _log.info("%s serves gRPC on %s, control API on %s", settings.cluster, settings.listen.grpc, settings.listen.control)
+    return running
