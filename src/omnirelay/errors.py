@@ -35,7 +35,7 @@ class OmniRelayError(Exception):
     retryable: ClassVar[bool] = False
     hint: ClassVar[str] = "This is a defect: keep the replicator's log and report it."
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(self, message: str, /, **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.details = details

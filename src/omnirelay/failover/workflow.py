@@ -155,7 +155,7 @@ def request_verify(failover: Failover, actor: str, now: str) -> Failover:
 
 
 def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -> Failover:
-    """The target has written a canary, durably. Nothing happens unless a verification is under way that still wants it."""
+    """The target has written a canary, durably. Nothing happens unless a verification under way still wants it."""
     if failover.state is not State.PROMOTED or not failover.verify_requested_at:
         return failover
     if namespace not in failover.request.namespaces or namespace in failover.canaries:
