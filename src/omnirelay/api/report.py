@@ -1,0 +1,100 @@
+"""The evidence of a failover: what happened when, told from its journal, and the same as Markdown for a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omnirelay.failover.record import Failover, JournalEntry
+from omnirelay.model.times import to_ms
+
+MOMENTS = {
+    "drain_started_at": ("drain", "started"),
+    "write_closed_at": ("drain", "closed"),
+    "barrier_reached_at": ("drain", "reached"),
+    "promoted_at": ("promote", "promoted"),
+    "write_opened_at": ("promote", "opened"),
+    "verified_at": ("verify", "verified"),
+    "completed_at": ("complete", "completed"),
+}
+"""Name in the report → step and event in the journal; the last such entry counts."""
+
+
+def timings(failover: Failover) -> dict[str, str | None]:
+    """When each thing happened; None for what has not."""
+    return {name: _last(failover.journal, *moment) for name, moment in MOMENTS.items()}
+
+
+def measured_outage_seconds(failover: Failover) -> float | None:
+    """From the source's closing to the opening of the last namespace; None until all are open.
+
+    Both times are wall clocks of different clusters, so clock skew is in it; a producer's own figure is the truth.
+    """
+    moments = timings(failover)
+    closed, reopened = moments["write_closed_at"], moments["write_opened_at"]
+    if closed is None or reopened is None or set(failover.opened) < set(failover.request.namespaces):
+        return None
+    return max(0, to_ms(reopened) - to_ms(closed)) / 1000
+
+
+def measured_loss_records(failover: Failover) -> int | None:
+    """What the target lacked of the barriers when it was promoted; None while it is not promoted."""
+    if failover.token is None or not failover.routing_version:
+        return None
+    barriers = failover.token.barriers
+    return sum(max(0, barrier.sequence - failover.reached.get(name, 0)) for name, barrier in barriers.items())
+
+
+def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
+    """The report as a person reads it."""
+    request, outage, loss = failover.request, measured_outage_seconds(failover), measured_loss_records(failover)
+    facts = [
+        ("State", failover.state + (f" ({failover.problem})" if failover.problem else "")),
+        ("Namespaces", ", ".join(request.namespaces)),
+        ("Reason", request.reason),
+        ("Change ticket", request.change_ticket),
+        ("Requested by", f"{failover.requested_by} at {failover.created_at}"),
+        ("Run", failover.run_url or "not given"),
+        ("Plan", failover.plan.hash),
+        ("Outage", f"{_known(outage, 's')} measured, {failover.plan.predicted_outage_seconds:g} s predicted"),
+        ("Loss", f"{_known(loss, 'records')} measured, {failover.plan.predicted_loss_records} records predicted"),
+        ("Audit", f"entries {audit[0]} to {audit[1]}" if audit else "no entries"),
+    ]
+    changes = [
+        (c.namespace, c.source, c.target, str(c.epoch_before), str(c.epoch_after)) for c in failover.plan.routing
+    ]
+    moments = [(name.removesuffix("_at").replace("_", " "), at or "—") for name, at in timings(failover).items()]
+    approvals = [(a.principal, a.decision, a.at, a.comment) for a in failover.approvals]
+    checks = [(c.id, c.status, c.observed, c.limit) for c in failover.checks]
+    journal = [(e.at, e.step, e.event, e.actor) for e in failover.journal]
+    sections = [
+        f"# Failover {failover.id}\n\n{request.mode.capitalize()}, {failover.source} → {request.target}.\n",
+        _table(("", ""), facts),
+        "## Ownership\n\n" + _table(("namespace", "from", "to", "epoch before", "epoch after"), changes),
+        "## Timings\n\n" + _table(("moment", "at"), moments),
+        "## Approvals\n\n" + _table(("principal", "decision", "at", "comment"), approvals),
+        "## Checks\n\n" + _table(("check", "status", "observed", "limit"), checks),
+        "## Journal\n\n" + _table(("at", "step", "event", "by"), journal),
+    ]
+    return "\n".join(sections)
+
+
+def _last(journal: Sequence[JournalEntry], step: str, event: str) -> str | None:
+    return next((e.at for e in reversed(journal) if (e.step, e.event) == (step, event)), None)
+
+
+def _known(figure: float | None, unit: str) -> str:
+    return "unknown" if figure is None else f"{figure:g} {unit}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return "None.\n"
+    lines = [head, ["---"] * len(head), *([_cell(text) for text in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that people typed cannot break out of its cell, nor be taken for HTML."""
+    for plain, escaped in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("\r", " "), ("\n", " ")):
+        text = text.replace(plain, escaped)
+    return text

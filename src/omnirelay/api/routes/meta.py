@@ -1,0 +1,47 @@
+"""/healthz, /readyz, /version for anybody; /metrics for readers, or for anybody where the configuration says so."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from omnirelay.api import schemas
+from omnirelay.api.auth import Scope, identify
+from omnirelay.api.guard import Serving, needs
+
+router = APIRouter(tags=["meta"])
+
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@router.get("/healthz", operation_id="getHealth")
+async def get_health() -> schemas.Health:
+    """The process answers. It may still not be ready."""
+    return schemas.Health(status="ok")
+
+
+@router.get("/readyz", operation_id="getReadiness", responses={503: {"model": schemas.Readiness}})
+async def get_readiness(services: Serving, response: Response) -> schemas.Readiness:
+    """200 when this replicator can do its part, 503 with the reasons otherwise."""
+    problems = services.readiness()
+    response.status_code = 503 if problems else 200
+    return schemas.Readiness(ready=not problems, problems=problems)
+
+
+@router.get("/version", operation_id="getVersion")
+async def get_version(services: Serving) -> schemas.Version:
+    """Versions of package and wire, and the cluster that answers."""
+    return schemas.Version(version=services.version, protocol=services.protocol, cluster=services.cluster)
+
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+@needs(Scope.READ)  # for the document; enforced below, for the configuration may waive it
+async def get_metrics(services: Serving, request: Request) -> Response:
+    """Prometheus exposition."""
+    if not services.access.metrics_public:
+        identify(request, services.access).require(Scope.READ)
+    return Response(services.metrics(), media_type=EXPOSITION)

@@ -1,0 +1,38 @@
+"""/control/routing: which cluster is active for each namespace, in which epoch, and where it answers."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from omnirelay.api import present, schemas
+from omnirelay.api.auth import Scope
+from omnirelay.api.etags import etag
+from omnirelay.api.events import EventStream, stream
+from omnirelay.api.guard import GuardedRoute, Serving, needs
+from omnirelay.errors import UnknownNamespace
+
+router = APIRouter(prefix="/control/routing", tags=["routing"], route_class=GuardedRoute)
+
+
+@router.get("", operation_id="getRouting")
+@needs(Scope.READ)
+async def get_routing(services: Serving, response: Response, namespace: str | None = None) -> schemas.Routing:
+    """The whole routing document, or the part about one namespace. The ETag is the document's version."""
+    known = services.view.routing.routes
+    if namespace is not None and namespace not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise UnknownNamespace(f"there is no namespace {namespace!r}", namespace=namespace, known=names)
+    response.headers["ETag"] = etag(services.view.routing.version)
+    return present.routing(services.view, services.coordination_reachable, namespace)
+
+
+@router.get("/watch", operation_id="watchRouting", response_class=EventStream)
+@needs(Scope.READ)
+async def watch_routing(services: Serving, request: Request) -> EventStream:
+    """Server-sent events `routing`: the document as it is, then each newer one. A slow reader skips to the newest."""
+    return stream(
+        request,
+        services.view.changed,
+        "routing",
+        lambda: (present.routing(services.view, services.coordination_reachable), False),
+    )

@@ -1,0 +1,38 @@
+"""What the API serves: everything that the routes call, handed in by whoever starts the replicator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omnirelay.api.auth import AccessPolicy
+from omnirelay.failover.preflight import FRESH_SECONDS
+from omnirelay.runtime.audit import Auditor
+from omnirelay.runtime.clusters import Clusters
+from omnirelay.runtime.failovers import Failovers
+from omnirelay.runtime.view import MeshView
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    cluster: str
+    """The cluster whose replicator answers."""
+    version: str
+    """Of the package."""
+    protocol: str
+    """`major.minor` of the wire."""
+    view: MeshView
+    failovers: Failovers
+    clusters: Clusters
+    auditor: Auditor
+    access: AccessPolicy
+    readiness: Callable[[], list[str]]
+    """Reasons why this replicator is not ready; empty when it is."""
+    metrics: Callable[[], bytes]
+    """The Prometheus exposition."""
+
+    @property
+    def coordination_reachable(self) -> bool:
+        """Whether the coordination store answered lately, so that what the view shows is current."""
+        silence = self.view.silence_seconds
+        return silence is not None and silence <= FRESH_SECONDS
