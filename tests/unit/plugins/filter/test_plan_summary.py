@@ -1,0 +1,16 @@
+# Copyright (c) The OmniRelay Mesh authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.omnirelay.mesh.plugins.filter.plan_summary import FilterModule
+
+
+def test_says_what_a_person_decides_about(plan):
+    lines = FilterModule().filters()["plan_summary"](plan)
+    assert lines[0] == "Planned failover fo-1: us-east -> eu-west"
+    assert "  namespace      default: epoch 1 at us-east -> 2 at eu-west" in lines
+    assert "  predicted      0 records lost, 0.5 s without writes" in lines
+    assert "  check pass     target_level: as it should be" in lines
+    assert "  step promote   effect of promote" in lines

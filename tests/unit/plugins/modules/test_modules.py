@@ -1,0 +1,235 @@
+# Copyright (c) The OmniRelay Mesh authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from ansible_collections.omnirelay.mesh.plugins.module_utils._client import Answer
+from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
+from ansible_collections.omnirelay.mesh.plugins.modules import failover_step
+from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import Problem, check
+
+
+def error_of(result):
+    assert result["failed"] and not result["changed"]
+    assert set(result["error"]) == {"code", "message", "hint", "http_status", "retryable", "details", "request_id"}
+    return result["error"]["code"]
+
+
+def mutations(mesh):
+    return [(path, query) for method, path, query, body in mesh.calls if method == "POST" and not (body or {}).get("dry_run")]
+
+
+class TestInfo:
+    def test_clusters_of_all_pages(self, run_module):
+        result = run_module("cluster_info")
+        assert [cluster["cluster_id"] for cluster in result["clusters"]] == ["us-east", "eu-west", "ap-south"]
+        assert result["coordination"] == {"reachable": True}
+
+    def test_filters_go_to_the_control_plane(self, run_module, mesh):
+        assert [item["cluster_id"] for item in run_module("cluster_info", state="active")["clusters"]] == ["us-east"]
+        assert mesh.calls[0][2] == {"state": "active"}
+
+    def test_cluster_that_does_not_exist_is_an_empty_list(self, run_module):
+        assert run_module("cluster_info", cluster_id="mars")["clusters"] == []
+
+    def test_replication_of_all_and_of_some(self, run_module):
+        assert [item["cluster_id"] for item in run_module("replication_info")["replication"]] == ["us-east", "eu-west", "ap-south"]
+        assert [item["cluster_id"] for item in run_module("replication_info", cluster_id=["eu-west"])["replication"]] == ["eu-west"]
+        assert error_of(run_module("replication_info", cluster_id=["mars"])) == "not_found"
+
+    def test_failovers(self, run_module, plan):
+        run_module("failover", state="absent", failover_id=plan["id"])
+        assert [item["id"] for item in run_module("failover_info")["failovers"]] == [plan["id"]]
+        assert run_module("failover_info", open=True)["failovers"] == []
+        assert run_module("failover_info", failover_id=plan["id"])["failovers"][0]["state"] == "aborted"
+        assert run_module("failover_info", failover_id="fo-99")["failovers"] == []
+
+
+class TestFailover:
+    def test_plan_is_made_once(self, run_module):
+        first = run_module("failover", target="eu-west", limits=dict(approvals_required=2), diff=True)
+        assert first["changed"] and first["failover"]["approvals_required"] == 2
+        assert first["diff"]["after"]["routing_when_promoted"] == ["default: us-east (epoch 1) -> eu-west (epoch 2)"]
+        second = run_module("failover", target="eu-west", limits=dict(approvals_required=2), diff=True)
+        assert not second["changed"] and not second["diff"]
+        assert second["failover"]["id"] == first["failover"]["id"]
+
+    def test_check_mode_says_what_comes_and_stores_nothing(self, run_module, mesh):
+        predicted = run_module("failover", target="eu-west", check=True, diff=True)
+        assert not mesh.failovers and predicted["failover"]["id"] == ""
+        real = run_module("failover", target="eu-west", diff=True)
+        assert (predicted["changed"], predicted["diff"]) == (real["changed"], real["diff"])
+        again = run_module("failover", target="eu-west", check=True)
+        assert not again["changed"] and again["failover"]["id"] == real["failover"]["id"]
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    def test_failed_check_refuses(self, run_module, mesh, in_check_mode):
+        mesh.checks.append(check("clock_skew", "fail", "9 s"))
+        result = run_module("failover", target="eu-west", check=in_check_mode)
+        assert error_of(result) == "preflight_failed"
+        assert result["error"]["details"]["failed"] == ["clock_skew"]
+        assert result["msg"] == "Failed: clock_skew. Mend them."
+
+    def test_absent_aborts_what_is_open(self, run_module, plan, mesh):
+        predicted = run_module("failover", state="absent", failover_id=plan["id"], check=True)
+        assert mesh.failovers[plan["id"]]["state"] == "awaiting_approval"
+        real = run_module("failover", state="absent", failover_id=plan["id"], reason="postponed")
+        assert predicted["changed"] and real["changed"]
+        assert real["failover"]["state"] == "aborted" and real["failover"]["problem"] == "postponed"
+        assert not run_module("failover", state="absent", failover_id=plan["id"])["changed"]
+
+    def test_absent_needs_no_failover(self, run_module):
+        result = run_module("failover", state="absent", failover_id="fo-99")
+        assert not result["changed"] and result["failover"] is None
+
+    def test_absent_cannot_undo_a_promotion(self, run_module, approved):
+        for step in ("drain", "promote"):
+            run_module("failover_step", failover_id=approved["id"], step=step)
+        assert error_of(run_module("failover", state="absent", failover_id=approved["id"])) == "illegal_transition"
+
+
+class TestApproval:
+    @pytest.mark.parametrize("state", ["approved", "denied"])
+    def test_decision_once(self, run_module, plan, mesh, state):
+        options = dict(token="bob-token", failover_id=plan["id"], state=state)
+        predicted = run_module("failover_approval", check=True, **options)
+        assert not mesh.failovers[plan["id"]]["approvals"]
+        real = run_module("failover_approval", **options)
+        assert predicted["changed"] and real["changed"]
+        assert predicted["failover"]["state"] == real["failover"]["state"] == state
+        again = run_module("failover_approval", **options)
+        assert not again["changed"] and again["failover"]["state"] == state
+
+    def test_one_of_two_is_not_enough(self, run_module):
+        plan = run_module("failover", target="eu-west", limits=dict(approvals_required=2))["failover"]
+        options = dict(token="bob-token", failover_id=plan["id"], state="approved")
+        for in_check_mode in (True, False):
+            result = run_module("failover_approval", check=in_check_mode, **options)
+            assert result["changed"] and not result["failover"]["approved"]
+        assert not run_module("failover_approval", **options)["changed"]
+
+    def test_nobody_approves_their_own_plan(self, run_module, plan):
+        assert error_of(run_module("failover_approval", failover_id=plan["id"], state="approved")) == "self_approval"
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    @pytest.mark.parametrize("first, second, code", [("denied", "approved", "approval_denied"), ("approved", "denied", "illegal_transition")])
+    def test_contradiction_is_an_error(self, run_module, plan, first, second, code, in_check_mode):
+        options = dict(token="bob-token", failover_id=plan["id"])
+        run_module("failover_approval", state=first, **options)
+        assert error_of(run_module("failover_approval", state=second, check=in_check_mode, **options)) == code
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    def test_another_plan_is_not_approved(self, run_module, plan, in_check_mode):
+        options = dict(token="bob-token", failover_id=plan["id"], state="approved", plan_hash="sha256:read-yesterday")
+        assert error_of(run_module("failover_approval", check=in_check_mode, **options)) == "plan_hash_mismatch"
+
+
+class TestStep:
+    def test_each_step_once(self, run_module, approved, mesh):
+        for step, state in [("drain", "drained"), ("promote", "promoted"), ("verify", "verified"), ("complete", "completed")]:
+            options = dict(failover_id=approved["id"], step=step, diff=True)
+            predicted = run_module("failover_step", check=True, **options)
+            before = len(mutations(mesh))
+            real = run_module("failover_step", **options)
+            assert len(mutations(mesh)) == before + 1
+            assert real["changed"] and real["failover"]["state"] == state
+            assert (predicted["changed"], predicted["diff"]) == (real["changed"], real["diff"])
+            again = run_module("failover_step", **options)
+            assert not again["changed"] and again["failover"]["state"] == state
+
+    def test_check_mode_changes_and_waits_for_nothing(self, run_module, approved, mesh):
+        run_module("failover_step", failover_id=approved["id"], step="drain", check=True)
+        assert mesh.calls[-1][2] == {"dry_run": "true"}
+        assert mesh.failovers[approved["id"]]["state"] == "approved"
+
+    def test_diff_shows_the_routing(self, run_module, approved):
+        run_module("failover_step", failover_id=approved["id"], step="drain")
+        diff = run_module("failover_step", failover_id=approved["id"], step="promote", diff=True)["diff"]
+        assert diff["before"]["routing"] == {"default": dict(active="us-east", epoch=1)}
+        assert diff["after"]["routing"] == {"default": dict(active="eu-west", epoch=2)}
+
+    def test_waits_until_it_is_done(self, run_module, approved, mesh):
+        mesh.unfinished["drain"] = 3
+        assert run_module("failover_step", failover_id=approved["id"], step="drain")["failover"]["state"] == "drained"
+
+    def test_wait_that_runs_out_fails_and_says_what_is_missing(self, run_module, approved, mesh):
+        mesh.unfinished["drain"] = 10**9
+        result = run_module("failover_step", failover_id=approved["id"], step="drain", wait_timeout=0)
+        assert error_of(result) == "step_incomplete"
+        assert "it is draining" in result["msg"] and "failovers show " + approved["id"] in result["msg"]
+        assert result["error"]["details"]["state"] == "draining"
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    def test_refusals_are_those_of_the_control_plane(self, run_module, plan, in_check_mode):
+        options = dict(failover_id=plan["id"], check=in_check_mode)
+        assert error_of(run_module("failover_step", step="drain", **options)) == "not_approved"
+        assert error_of(run_module("failover_step", step="verify", **options)) == "not_approved"
+        assert error_of(run_module("failover_step", step="drain", **dict(options, failover_id="fo-99"))) == "not_found"
+
+    def test_drain_that_undid_itself(self, run_module, approved, mesh):
+        path = "/control/failovers/%s/drain" % approved["id"]
+        mesh.refuse(path, Problem(409, "drain_timed_out", "It took too long.", "Look at the lag."))
+        assert error_of(run_module("failover_step", failover_id=approved["id"], step="drain")) == "drain_timed_out"
+
+    def test_preflight_with_a_failed_check_is_no_success(self, run_module, plan, mesh):
+        options = dict(failover_id=plan["id"], step="preflight")
+        assert not run_module("failover_step", **options)["changed"]
+        mesh.checks.append(check("disk", "fail", "full"))
+        assert error_of(run_module("failover_step", **options)) == "preflight_failed"
+
+    def test_preflight_that_answers_200_with_a_failed_check_is_no_success_either(self):
+        answer = Answer(200, dict(checks=[check("disk", "fail", "full")]), "req-1", "")
+        with pytest.raises(MeshApiError, match="disk: full"):
+            failover_step._refuse_failed_checks(dict(step="preflight"), answer)
+
+    def test_abort_carries_the_reason(self, run_module, plan):
+        result = run_module("failover_step", failover_id=plan["id"], step="abort", reason="postponed")
+        assert result["failover"]["problem"] == "postponed"
+
+
+class TestReport:
+    @pytest.mark.parametrize("kind, start", [("json", "{"), ("markdown", "# Failover fo-1")])
+    def test_saved_once(self, run_module, plan, tmp_path, kind, start):
+        dest = tmp_path / "report"
+        options = dict(failover_id=plan["id"], dest=str(dest), format=kind)
+        assert run_module("failover_report", check=True, **options)["changed"]
+        assert not dest.exists()
+        real = run_module("failover_report", **options)
+        assert real["changed"] and dest.read_text() == real["content"] and real["content"].startswith(start)
+        assert not run_module("failover_report", **options)["changed"]
+        assert os.listdir(str(tmp_path)) == ["report"]
+
+    def test_read_only_without_a_file(self, run_module, plan):
+        result = run_module("failover_report", failover_id=plan["id"])
+        assert not result["changed"] and result["dest"] is None
+        assert json.loads(result["content"]) == result["report"]
+
+    def test_file_that_cannot_be_written(self, run_module, plan):
+        result = run_module("failover_report", failover_id=plan["id"], dest="/missing/directory/report")
+        assert error_of(result) == "invalid_argument" and "/missing/directory" in result["msg"]
+
+
+class TestArguments:
+    def test_endpoint_of_the_environment(self, run_module, api, monkeypatch):
+        monkeypatch.setenv("OMNIRELAY_ENDPOINT", "http://127.0.0.1:9, " + api.endpoint)
+        assert run_module("cluster_info", endpoint=None)["clusters"]
+
+    def test_endpoint_is_required(self, run_module):
+        assert run_module("cluster_info", endpoint=None)["failed"]
+
+    @pytest.mark.parametrize(
+        "name, options", [("failover", {}), ("failover", dict(state="absent")), ("failover_step", dict(failover_id="x", step="leap"))]
+    )
+    def test_wrong_options_are_refused_before_any_call(self, run_module, mesh, name, options):
+        assert run_module(name, **options)["failed"]
+        assert not mesh.calls
+
+    def test_secret_that_comes_back_is_not_shown(self, run_module, mesh, monkeypatch):
+        monkeypatch.setenv("OMNIRELAY_TOKEN", "alice-token")
+        mesh.refuse("/control/clusters", Problem(401, "unauthenticated", "Nobody has the token alice-token."))
+        assert "alice-token" not in json.dumps(run_module("cluster_info", token=None))

@@ -1,0 +1,78 @@
+# Copyright (c) The OmniRelay Mesh authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is documented is what is: options, and every key that a module returns."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+MODULES = ("cluster_info", "replication_info", "failover", "failover_approval", "failover_step", "failover_info", "failover_report")
+
+
+def load(kind, name):
+    return __import__("ansible_collections.omnirelay.mesh.plugins.%s.%s" % (kind, name), fromlist=["DOCUMENTATION"])
+
+
+def documented_options(name):
+    options = dict(yaml.safe_load(load("modules", name).DOCUMENTATION)["options"])
+    options.update(yaml.safe_load(load("doc_fragments", "auth").ModuleDocFragment.DOCUMENTATION)["options"])
+    return options
+
+
+def compare(documented, spec):
+    assert set(documented) == set(spec)
+    for name, described in documented.items():
+        option = spec[name]
+        for field, usual in (("type", "str"), ("elements", None), ("choices", None), ("default", None), ("required", False)):
+            assert described.get(field, usual) == option.get(field, usual), (name, field)
+        if "options" in option:
+            compare(described["suboptions"], option["options"])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_options(name):
+    compare(documented_options(name), load("modules", name).SPEC["argument_spec"])
+
+
+def test_options_of_the_gate():
+    compare(documented_options("approval"), load("action", "approval").SPEC["argument_spec"])
+
+
+def check_keys(documented, value, where, unknown):
+    """Collects what is returned and not documented, or the other way round, down to where documentation ends."""
+    if isinstance(value, list):
+        for item in value:
+            check_keys(documented, item, where, unknown)
+    elif isinstance(value, dict) and documented:
+        unknown.extend("%s.%s" % (where, name) for name in set(value) ^ set(documented))
+        for name in set(value) & set(documented):
+            check_keys(documented[name].get("contains"), value[name], "%s.%s" % (where, name), unknown)
+
+
+CALLS = dict(
+    cluster_info={},
+    replication_info={},
+    failover=dict(target="eu-west", reason="another"),
+    failover_approval=dict(failover_id="fo-1", state="approved", token="bob-token"),
+    failover_step=dict(failover_id="fo-1", step="abort"),
+    failover_info={},
+    failover_report=dict(failover_id="fo-1"),
+)
+
+
+@pytest.mark.parametrize("in_check_mode", [False, True])
+@pytest.mark.parametrize("name", MODULES)
+def test_returned_keys(run_module, plan, name, in_check_mode):
+    documented = yaml.safe_load(load("modules", name).RETURN)
+    error = documented.pop("error")
+    result = run_module(name, check=in_check_mode, diff=True, **CALLS[name])
+    result.pop("changed")
+    unknown = []
+    check_keys(documented, result, name, unknown)
+    assert not unknown
+    failed = run_module(name, endpoint=["http://127.0.0.1:9"], retries=0, **CALLS[name])
+    check_keys(error["contains"], failed["error"], name + ".error", unknown)
+    assert not unknown
+    assert set(failed) >= {"failed", "changed", "msg", "error"}
