@@ -262,6 +262,11 @@ class Unreachable(Unavailable):
     """No endpoint of those configured answered."""
 
 
+class NotAMember(Unavailable):
+    code = "not_a_member"
+    hint = "Register {cluster}: omnirelay mesh clusters apply -f FILE"
+
+
 class CoordinationUnavailable(Unavailable):
     code = "coordination_unavailable"
     hint = "The coordination store does not answer; ownership cannot change until it does."

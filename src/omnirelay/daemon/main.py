@@ -6,15 +6,18 @@ import asyncio
 import logging
 import secrets
 import signal
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 # First, because it decides the least TLS version before gRPC is loaded.
 from omnirelay.transport.tls import TlsFiles  # isort: skip
 from omnirelay import __version__
 from omnirelay.api.app import create_app
 from omnirelay.api.server import ControlServer
+from omnirelay.api.server import TlsFiles as ControlTls
 from omnirelay.api.services import Services
 from omnirelay.config.settings import Settings, load
 from omnirelay.coordination.sqlite import SqliteCoordination
@@ -133,3 +136,39 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
     stack.push_async_callback(control.stop)
     _log.info("%s serves gRPC on %s, control API on %s", settings.cluster, settings.listen.grpc, settings.listen.control)
     return running
+
+
+async def _stop(running: asyncio.Task[None], replicator: Replicator) -> None:
+    """Gives the lease back, so that a cluster that stops in order holds nobody up for a ttl."""
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    try:
+        await replicator.release()
+    except OmniRelayError as error:
+        _log.warning("the lease was not given back: %s", error.message)
+
+
+async def _listen(setting: str, address: str, starting: Coroutine[Any, Any, None]) -> None:
+    try:
+        await starting
+    except OSError as error:
+        raise ConfigInvalid(f"{setting}: cannot listen on {address}: {error}", path=setting) from error
+
+
+def _control_server(services: Services, settings: Settings) -> ControlServer:
+    host, _, port = settings.listen.control.rpartition(":")
+    tls = ControlTls(settings.tls.certificate, settings.tls.key, settings.tls.ca)
+    return ControlServer(create_app(services), host.strip("[]"), int(port), tls)
+
+
+def _protocol(settings: Settings) -> ProtocolVersion:
+    """The highest version to speak: this program's, unless the configuration holds it back."""
+    if settings.protocol_minor is None:
+        return PROTOCOL
+    return min(PROTOCOL, ProtocolVersion(PROTOCOL.major, settings.protocol_minor))
+
+
+def _new_failover_id(now_ms: int) -> str:
+    """`fo-20260131-030405-1a2b3c`: sorts by time and can be read out over the phone."""
+    time = rfc3339(now_ms)
+    return f"fo-{time[0:4]}{time[5:7]}{time[8:10]}-{time[11:13]}{time[14:16]}{time[17:19]}-{secrets.token_hex(3)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from omnirelay.errors import OmniRelayError
 from omnirelay.failover import workflow
@@ -118,9 +119,8 @@ class Agent:
         elif failover.state is State.PROMOTED:
             for namespace, canary in failover.canaries.items():
                 if namespace not in failover.seen and await self._holds(canary.origin, canary.sequence, canary.digest):
-                    await self._change(
-                        failover, lambda f, n=namespace: workflow.see_canary(f, n, self._now()), "canary_seen"
-                    )
+                    change = partial(workflow.see_canary, namespace=namespace, now=self._now())
+                    await self._change(failover, change, "canary_seen")
 
     def _deadline(self, failover: Failover) -> float:
         """On this process's monotonic clock. A process that starts in mid-drain counts what the wall clock says is
@@ -169,9 +169,8 @@ class Agent:
         admitting = self._ownerships.admitting()
         for namespace, epoch in failover.expected_epochs.items():
             if namespace not in failover.opened and admitting.get(namespace, 0) > epoch:
-                await self._change(
-                    failover, lambda f, n=namespace: workflow.open_writes(f, n, self._now()), "opened"
-                )
+                change = partial(workflow.open_writes, namespace=namespace, now=self._now())
+                await self._change(failover, change, "opened")
 
     async def _verify(self, failover: Failover) -> None:
         if not failover.verify_requested_at:
@@ -181,9 +180,8 @@ class Agent:
                 batch = await self._control(namespace, BatchKind.CANARY, failover.id)
                 header = batch.header
                 canary = Canary(header.origin, header.last_sequence, batch.digest.hex(), self._now())
-                await self._change(
-                    failover, lambda f, n=namespace, c=canary: workflow.write_canary(f, n, c, self._now()), "canary_written"
-                )
+                change = partial(workflow.write_canary, namespace=namespace, canary=canary, now=self._now())
+                await self._change(failover, change, "canary_written")
         timeout_ms = failover.request.limits.verify_timeout_seconds * 1000
         if self._clock.wall_ms() - to_ms(failover.verify_requested_at) > timeout_ms:
             await self._change(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from omnirelay.errors import BadRequest, HistoryDiverged, PeerIdentityMismatch, ProtocolVersionUnsupported
+from omnirelay.errors import BadRequest, HistoryDiverged, NotAMember, PeerIdentityMismatch, ProtocolVersionUnsupported
 from omnirelay.failover.lease import Timing
 from omnirelay.model.ids import cluster_of
 from omnirelay.model.version_vector import VersionVector
@@ -89,12 +89,14 @@ class Outbound:
                 certificate_cluster=certificate_cluster,
                 cluster=opening.cluster,
             )
-        if opening.cluster == self._cluster or not self._is_member(opening.cluster):
+        if opening.cluster == self._cluster:
             raise PeerIdentityMismatch(
-                f"{opening.cluster} is not another member of this mesh",
+                f"the stream comes from {self._cluster}, which is this cluster",
                 certificate_cluster=certificate_cluster,
-                cluster=opening.cluster,
+                cluster="another cluster",
             )
+        if not self._is_member(opening.cluster):
+            raise NotAMember(f"{opening.cluster} is not known to {self._cluster} as a member", cluster=opening.cluster)
         if opening.protocol.major != self._protocol.major:
             raise ProtocolVersionUnsupported(
                 f"{opening.cluster} speaks {opening.protocol}, {self._cluster} {self._protocol}",

@@ -90,7 +90,7 @@ class Replicator:
         self.ownerships = Ownerships(cluster, store, self.view, self.sequencer, clock, timing)
         self.links = Links(self.sequencer, clock, timing)
         self.failovers = Failovers(store, self.view, self.auditor, clock, world.new_id, world.verify)
-        self.clusters = Clusters(store, self.view, self.auditor)
+        self.clusters = Clusters(self.view, self.auditor)
         self.outbound = Outbound(
             cluster, self.sequencer, self.links, clock, timing, protocol, lambda peer: peer in self.view.clusters
         )
@@ -150,6 +150,12 @@ class Replicator:
         async with asyncio.TaskGroup() as tasks:
             for loop in loops:
                 tasks.create_task(loop)
+
+    async def release(self) -> None:
+        """Ends this process's lease; call it once `run` has ended."""
+        lease = self.ownerships.lease_id()
+        if lease:
+            await self._world.store.revoke_lease(lease)
 
     async def _once_loaded(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Nothing acts on the mesh before it has seen the mesh: an empty view would look like a mesh without failovers."""

@@ -11,11 +11,10 @@ from omnirelay.errors import PeerIdentityMismatch, Unauthenticated
 
 def caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """The SPIFFE id of the client certificate, which the handshake has verified. Raises Unauthenticated."""
-    ids = context.auth_context().get("peer_spiffe_id") or ()
+    ids = list(context.auth_context().get("peer_spiffe_id") or ())
     if len(ids) != 1:
         raise Unauthenticated("the client certificate names no single SPIFFE id")
-    found: bytes = ids[0]
-    return found.decode("ascii", "replace")
+    return ids[0].decode("ascii", "replace")
 
 
 def calling_cluster(context: grpc.aio.ServicerContext[Any, Any], trust_domain: str) -> str:

@@ -1,0 +1,5 @@
+"""`python -m omnirelay.cli`."""
+
+from omnirelay.cli.main import main
+
+main()
