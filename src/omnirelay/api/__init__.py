@@ -4,8 +4,7 @@ Reads answer from the replicator's own view of the mesh; every mutation is one c
 """
 
 from omnirelay.api.app import create_app
-from omnirelay.api.auth import AccessPolicy, Scope
 from omnirelay.api.server import ControlServer, TlsFiles
 from omnirelay.api.services import Services
 
-__all__ = ["AccessPolicy", "ControlServer", "Scope", "Services", "TlsFiles", "create_app"]
+__all__ = ["ControlServer", "Services", "TlsFiles", "create_app"]

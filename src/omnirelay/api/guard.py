@@ -16,11 +16,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from omnirelay.api.auth import Caller, Scope, identify
+from omnirelay.api.auth import Caller, identify
 from omnirelay.api.idempotency import Idempotency
 from omnirelay.api.problems import validation_error
 from omnirelay.api.services import Services
 from omnirelay.errors import OmniRelayError
+from omnirelay.model.access import Scope
 from omnirelay.runtime.audit import Deed
 
 _log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class GuardedRoute(APIRoute):
             caller = identify(request, services.access)
             request.state.caller = caller
             try:
-                caller.require(access.scope)
+                services.access.require(caller.principal, access.scope)
                 response = await _respond(request, caller, access, handle)
             except (OmniRelayError, RequestValidationError) as error:
                 await _record_refusal(request, services, caller, access, error)

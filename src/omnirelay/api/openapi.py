@@ -20,7 +20,7 @@ PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
 SECURITY_SCHEMES: Json = {
     "certificate": {
         "type": "mutualTLS",
-        "description": "A client certificate of the mesh's authority; its SPIFFE id, else its common name, is the principal.",
+        "description": "A client certificate of the mesh's authority; its SPIFFE id is the principal.",
     },
     "token": {"type": "http", "scheme": "bearer", "description": "A token that the replicator's configuration knows."},
 }

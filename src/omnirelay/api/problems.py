@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems. The table in omnirelay.errors decides code, status and hint; here is only their shape."""
+"""Errors as RFC 9457 problems. The table in omnirelay.errors decides code, status and hint; here is their shape."""
 
 from __future__ import annotations
 

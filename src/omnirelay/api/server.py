@@ -96,7 +96,7 @@ class ControlServer:
         self._server = self._ticking = None
 
     def reload_certificates(self) -> None:
-        """Reads the files again, for connections that come from now on. Raises ConfigInvalid, and keeps the old ones."""
+        """Reads the files again, for connections from now on. Raises ConfigInvalid, and keeps the old ones then."""
         server_context(self._tls)  # a pair that does not fit must not half replace the one in use
         if self._context is not None:
             _load(self._context, self._tls)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from omnirelay.api.auth import AccessPolicy
 from omnirelay.failover.preflight import FRESH_SECONDS
+from omnirelay.model.access import AccessPolicy
 from omnirelay.runtime.audit import Auditor
 from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.failovers import Failovers

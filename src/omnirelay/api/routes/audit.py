@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from omnirelay.api import present, schemas
-from omnirelay.api.auth import Scope
 from omnirelay.api.guard import GuardedRoute, Serving, needs
+from omnirelay.model.access import Scope
 
 router = APIRouter(prefix="/control/audit", tags=["audit"], route_class=GuardedRoute)
 

@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from omnirelay.api import present, schemas
-from omnirelay.api.auth import Scope
 from omnirelay.api.etags import etag, expected_revision
 from omnirelay.api.guard import Calling, DryRun, GuardedRoute, Serving, needs
 from omnirelay.api.services import Services
+from omnirelay.model.access import Scope
 from omnirelay.model.descriptor import ClusterDescriptor, ClusterState, Endpoints
 from omnirelay.runtime.clusters import Stored, derived_state
 

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import PlainTextResponse
 
 from omnirelay.api import present, report, schemas
-from omnirelay.api.auth import Scope
 from omnirelay.api.etags import etag
 from omnirelay.api.events import EventStream, stream
 from omnirelay.api.guard import Calling, DryRun, GuardedRoute, Serving, needs, note_dry_run
@@ -19,6 +18,7 @@ from omnirelay.errors import CoordinationUnavailable, ModeUnsupported
 from omnirelay.failover.planned import MACHINE, OPEN
 from omnirelay.failover.record import Check, Failover, Limits, Mode, State
 from omnirelay.failover.record import Request as FailoverRequest
+from omnirelay.model.access import Scope
 
 router = APIRouter(prefix="/control/failovers", tags=["failovers"], route_class=GuardedRoute)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from omnirelay.api import schemas
-from omnirelay.api.auth import Scope, identify
+from omnirelay.api.auth import identify
 from omnirelay.api.guard import Serving, needs
+from omnirelay.model.access import Scope
 
 router = APIRouter(tags=["meta"])
 
@@ -43,5 +44,5 @@ async def get_version(services: Serving) -> schemas.Version:
 async def get_metrics(services: Serving, request: Request) -> Response:
     """Prometheus exposition."""
     if not services.access.metrics_public:
-        identify(request, services.access).require(Scope.READ)
+        services.access.require(identify(request, services.access).principal, Scope.READ)
     return Response(services.metrics(), media_type=EXPOSITION)

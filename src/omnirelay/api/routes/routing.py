@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from omnirelay.api import present, schemas
-from omnirelay.api.auth import Scope
 from omnirelay.api.etags import etag
 from omnirelay.api.events import EventStream, stream
 from omnirelay.api.guard import GuardedRoute, Serving, needs
 from omnirelay.errors import UnknownNamespace
+from omnirelay.model.access import Scope
 
 router = APIRouter(prefix="/control/routing", tags=["routing"], route_class=GuardedRoute)
 
