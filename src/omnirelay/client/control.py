@@ -39,6 +39,13 @@ class Resource:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class StepAnswer:
+    failover: Json
+    done: bool
+    """False while the step is still going on."""
+
+
 class ControlClient:
     """Raises OmniRelayError of the code that the API answered, Unreachable when no endpoint does.
 
@@ -97,7 +104,7 @@ class ControlClient:
         """Changes only the fields that are given."""
         return self._resource("PATCH", _path("clusters", cluster_id), query=_dry(dry_run), body=body, etag=etag)
 
-    def delete_cluster(self, cluster_id: str, *, etag: str, change_ticket: str = "", dry_run: bool = False) -> None:
+    def delete_cluster(self, cluster_id: str, *, etag: str, change_ticket: str, dry_run: bool = False) -> None:
         query = {**_dry(dry_run), "change_ticket": change_ticket}
         self._send("DELETE", _path("clusters", cluster_id), query=query, etag=etag)
 
@@ -133,14 +140,14 @@ class ControlClient:
 
     def step(
         self, failover_id: str, step: str, *, wait_seconds: float = 30.0, reason: str = "", dry_run: bool = False
-    ) -> Json:
-        """One of preflight, drain, promote, verify, complete, abort. The answer's state tells whether it is done: when
-        `wait_seconds` (at most 60) were not enough, call again."""
+    ) -> StepAnswer:
+        """One of preflight, drain, promote, verify, complete, abort. Waits up to `wait_seconds` (at most 60); when
+        that was not enough, call again."""
         query = {**_dry(dry_run), "wait": f"{wait_seconds:g}"}
         body = {"reason": reason} if reason else {}
-        return self._json(
-            "POST", _path("failovers", failover_id, step), query=query, body=body, extra_seconds=wait_seconds
-        )
+        path = _path("failovers", failover_id, step)
+        response = self._send("POST", path, query=query, body=body, extra_seconds=wait_seconds)
+        return StepAnswer(_object(response), response.status_code != requests.codes.accepted)
 
     def decide(self, failover_id: str, decision: str, *, plan_hash: str, comment: str = "", via: str = "api") -> Json:
         """`approve` or `deny`, for exactly the plan with this hash."""
