@@ -27,7 +27,9 @@ def make_action(api):
         task = mock.Mock(args=args, check_mode=check, diff=diff, environment=environment, async_val=async_val, action=name)
         connection = mock.Mock(transport=transport, become=become)
         loader = DataLoader()
-        return action_class(name)(task, connection, mock.Mock(), loader, Templar(loader), mock.Mock())
+        action = action_class(name)(task, connection, mock.Mock(), loader, Templar(loader), mock.Mock())
+        action._load_name = name  # as the plugin loader does
+        return action
 
     return make
 
