@@ -11,7 +11,6 @@ from typing import Literal, Self, TypeAlias
 
 import grpc.aio
 
-from omnirelay.client.calls import ending
 from omnirelay.client.channels import Channels
 from omnirelay.client.credentials import Credentials
 from omnirelay.client.finder import Finder
@@ -31,6 +30,7 @@ from omnirelay.model.version_vector import VersionVector
 from omnirelay.wire import codec
 from omnirelay.wire._generated.omnirelay.mesh.v1 import events_pb2 as pb
 from omnirelay.wire._generated.omnirelay.mesh.v1 import events_pb2_grpc
+from omnirelay.wire.calls import ending
 from omnirelay.wire.status import from_rpc_error
 
 _Call: TypeAlias = "grpc.aio.UnaryStreamCall[pb.SubscribeRequest, pb.SubscribeResponse]"

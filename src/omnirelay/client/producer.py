@@ -15,7 +15,6 @@ from typing import Self, TypeAlias
 
 import grpc.aio
 
-from omnirelay.client.calls import ending
 from omnirelay.client.channels import Channels
 from omnirelay.client.credentials import Credentials
 from omnirelay.client.errors import AcknowledgedMissing, ProducerIdInUse, Unacknowledged
@@ -36,6 +35,7 @@ from omnirelay.model.record import Record
 from omnirelay.wire import codec
 from omnirelay.wire._generated.omnirelay.mesh.v1 import events_pb2 as pb
 from omnirelay.wire._generated.omnirelay.mesh.v1 import events_pb2_grpc
+from omnirelay.wire.calls import ending
 from omnirelay.wire.status import from_rpc_error
 
 OPEN_TIMEOUT_SECONDS = 2.0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-import grpc
 import grpc.aio
 
-from omnirelay.wire.status import from_rpc_error
+from omnirelay.wire.calls import ending
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -49,15 +49,16 @@ class ClientStream(Generic[In, Out]):
     async def receive(self) -> In | None:
         try:
             message = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise await ending(self._call) from error
         return None if message is grpc.aio.EOF else self._decode(message)
 
     async def send(self, message: Out) -> None:
         try:
             await self._call.write(self._encode(message))
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            # gRPC raises the latter when the call has ended before the write.
+            raise await ending(self._call) from error
 
     async def close(self) -> None:
         self._call.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 # that a certificate-based handshake could choose leaves TLS 1.3. It is read once, when gRPC is loaded.
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-PSK-AES128-CBC-SHA"
 
-import grpc  # noqa: E402
+import grpc
 
 
 @dataclass(frozen=True, slots=True)
