@@ -6,7 +6,6 @@ up by anybody: `omnirelay mesh failovers resume ID`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,8 +38,8 @@ class Driver:
     say: Callable[[str], None]
     """Told once for each thing that happened."""
     approval_timeout_seconds: float
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
     _failing_since: float | None = field(default=None, init=False)
 
     def run(self, failover: dict[str, Any]) -> dict[str, Any]:

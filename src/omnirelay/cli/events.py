@@ -1,6 +1,7 @@
 """`omnirelay mesh events`: JSON lines in and out, for people and scripts.
 
-A line is {"key", "value", "headers", "event_time_ms"}; text that is not UTF-8 goes as {"base64": "…"}.
+A line is {"key", "value", "headers", "event_time_ms"}; text that is not UTF-8 goes as {"base64": "…"}; a value that
+is JSON and not text is published as compact JSON.
 """
 
 from __future__ import annotations
@@ -151,10 +152,11 @@ def parse_record(line: str, number: int) -> Record:
         if unknown := values.keys() - {"key", "value", "headers", "event_time_ms"}:
             raise ValueError(f"unknown fields {sorted(unknown)}")
         headers = tuple(_headers(values.get("headers") or {}))
-        return Record(
-            _bytes(values.get("key", "")), _bytes(values.get("value", "")), headers, values.get("event_time_ms", 0)
-        )
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        event_time_ms = values.get("event_time_ms", 0)
+        if not isinstance(event_time_ms, int):
+            raise TypeError("event_time_ms is not a whole number")
+        return Record(_bytes(values.get("key", "")), _bytes(values.get("value", "")), headers, event_time_ms)
+    except (ValueError, TypeError, AttributeError) as error:
         raise BadRequest(f"line {number} is not a record: {error}") from error
 
 
@@ -178,7 +180,7 @@ def _headers(value: Any) -> Iterator[tuple[str, bytes]]:
 
 
 def _bytes(value: Any) -> bytes:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value.keys() == {"base64"}:
         return base64.b64decode(value["base64"], validate=True)
     return value.encode() if isinstance(value, str) else json.dumps(value, separators=(",", ":")).encode()
 

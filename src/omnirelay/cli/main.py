@@ -13,12 +13,14 @@ INTERRUPTED = 130
 
 class Root(LazyGroup):
     def invoke(self, ctx: click.Context) -> object:
-        """Typed errors end the command with their own exit code."""
+        """Typed errors end the command with their own exit code, an interruption with the shell's."""
         try:
             return super().invoke(ctx)
         except OmniRelayError as error:
             print_error(error, str(ctx.meta.get(OUTPUT_KEY, "table")))
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(

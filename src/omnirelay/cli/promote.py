@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -84,7 +85,7 @@ def drive(session: Session, failover: dict[str, Any], approval_timeout_seconds: 
     session.output.note(f"failover {failover_id}")
     try:
         with _progress(session) as say:
-            done = Driver(session.client, say, approval_timeout_seconds).run(failover)
+            done = Driver(session.client, say, approval_timeout_seconds, time.monotonic, time.sleep).run(failover)
     except KeyboardInterrupt:
         session.output.note(
             f"interrupted; {failover_id} is kept as it stands.\n"
