@@ -26,13 +26,16 @@ class ServerStream(Generic[In, Out]):
         self._context = context
         self._decode = decode
         self._encode = encode
+        # gRPC takes one write at a time; batches and heartbeats come from different tasks.
+        self._writing = asyncio.Lock()
 
     async def receive(self) -> In | None:
         message = await self._context.read()
         return None if message is grpc.aio.EOF else self._decode(message)
 
     async def send(self, message: Out) -> None:
-        await self._context.write(self._encode(message))
+        async with self._writing:
+            await self._context.write(self._encode(message))
 
 
 class ClientStream(Generic[In, Out]):
@@ -45,6 +48,7 @@ class ClientStream(Generic[In, Out]):
         self._channel = channel
         self._decode = decode
         self._encode = encode
+        self._writing = asyncio.Lock()
 
     async def receive(self) -> In | None:
         try:
@@ -55,7 +59,8 @@ class ClientStream(Generic[In, Out]):
 
     async def send(self, message: Out) -> None:
         try:
-            await self._call.write(self._encode(message))
+            async with self._writing:
+                await self._call.write(self._encode(message))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             # gRPC raises the latter when the call has ended before the write.
             raise await ending(self._call) from error
