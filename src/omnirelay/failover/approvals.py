@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from omnirelay.errors import ApprovalDenied, Conflict, NotApproved, PlanHashMismatch, SelfApproval
+from omnirelay.errors import ApprovalDenied, Conflict, NotApproved, PlanExpired, PlanHashMismatch, SelfApproval
 from omnirelay.failover.planned import MACHINE, Event
 from omnirelay.failover.record import Approval, Failover, State
 
@@ -12,9 +12,7 @@ from omnirelay.failover.record import Approval, Failover, State
 def approvers(failover: Failover) -> tuple[str, ...]:
     """Principals whose approval of this very plan stands."""
     return tuple(
-        a.principal
-        for a in failover.approvals
-        if a.decision == "approve" and a.plan_hash == failover.plan.hash
+        a.principal for a in failover.approvals if a.decision == "approve" and a.plan_hash == failover.plan.hash
     )
 
 
@@ -25,8 +23,9 @@ def is_approved(failover: Failover) -> bool:
 def decide(failover: Failover, approval: Approval) -> Failover:
     """The failover with the decision recorded.
 
-    The same decision by the same principal again changes nothing. Raises SelfApproval, PlanHashMismatch, Conflict when the
-    principal decided otherwise before, IllegalTransition when the failover has gone beyond approval.
+    The same decision by the same principal again changes nothing. Raises SelfApproval, PlanHashMismatch,
+    PlanExpired, Conflict when the principal decided otherwise before, IllegalTransition when the failover has gone
+    beyond approval.
     """
     earlier = next((a for a in failover.approvals if a.principal == approval.principal), None)
     if earlier is not None and earlier.decision == approval.decision and earlier.plan_hash == approval.plan_hash:
@@ -42,6 +41,12 @@ def decide(failover: Failover, approval: Approval) -> Failover:
             f"the decision is for plan {approval.plan_hash}, the plan is {failover.plan.hash}",
             plan_hash=failover.plan.hash,
             failover_id=failover.id,
+        )
+    if approval.decision == "approve" and approval.at > failover.plan.expires_at:
+        raise PlanExpired(
+            f"the plan expired at {failover.plan.expires_at}",
+            failover_id=failover.id,
+            expires_at=failover.plan.expires_at,
         )
     if earlier is not None:
         raise Conflict(f"{approval.principal} has already decided: {earlier.decision}", failover_id=failover.id)

@@ -23,7 +23,7 @@ from omnirelay.errors import (
     VerifyFailed,
 )
 from omnirelay.failover import approvals, workflow
-from omnirelay.failover.planned import HOLDS_LOCK, MACHINE, OPEN, Event
+from omnirelay.failover.planned import HOLDS_LOCK, OPEN
 from omnirelay.failover.preflight import failed, preflight
 from omnirelay.failover.record import Approval, Check, DemotionToken, Failover, Mode, Request, State
 from omnirelay.model.routing import RoutingDocument
@@ -89,11 +89,10 @@ class Failovers:
         Raises PreflightFailed with the checks when one fails; nothing is stored then.
         """
         await self._view.refresh()
+        existing = self._same(request, actor)
+        if existing is not None:
+            return existing, False
         source, request = self._resolve(request)
-        for existing in self.all():
-            if existing.state in OPEN and existing.request == request and existing.requested_by == actor.principal:
-                if existing.state in HOLDS_LOCK or existing.plan.expires_at > self._now():
-                    return existing, False
         checks = preflight(self._view.evidence(), request, source)
         self._refuse_failed(checks)
         now_ms = self._clock.wall_ms()
@@ -116,6 +115,30 @@ class Failovers:
         if not await self._auditor.commit([Compare(key, 0)], [Put(key, FAILOVERS.encode(failover))], actor, deed):
             raise Conflict(f"failover {failover.id} exists already")
         return failover, True
+
+    def _same(self, request: Request, actor: Actor) -> Failover | None:
+        """The open failover that the same request made before, unless it is a plan that can no longer be carried out.
+
+        It is looked for before the request is judged: a driver that died after the promotion asks for what has come
+        true meanwhile. Without namespaces a request means all that the target does not own, and by then these are
+        fewer than those that the failover moves.
+        """
+        wanted = set(request.namespaces) or {
+            name for name, route in self._view.routing.routes.items() if route.active != request.target
+        }
+        for failover in self.all():
+            moves = set(failover.request.namespaces)
+            started = failover.state in HOLDS_LOCK
+            same = replace(failover.request, namespaces=request.namespaces) == request
+            covers = wanted == moves or (not request.namespaces and started and wanted <= moves)
+            if same and covers and failover.requested_by == actor.principal and (started or self._startable(failover)):
+                return failover
+        return None
+
+    def _startable(self, failover: Failover) -> bool:
+        epochs = {name: route.epoch for name, route in self._view.routing.routes.items()}
+        current = all(epochs.get(name) == epoch for name, epoch in failover.expected_epochs.items())
+        return failover.state in OPEN and current and failover.plan.expires_at > self._now()
 
     def _resolve(self, request: Request) -> tuple[str, Request]:
         """The source, and the request with its namespaces spelt out."""
@@ -165,8 +188,8 @@ class Failovers:
     ) -> StepResult:
         """Writes the intent of step `name` unless it is there, then waits up to `wait` seconds for its end.
 
-        A dry run takes the same checks and answers the predicted record (I14). A step that is done already answers the
-        record as it is.
+        A dry run takes the same checks and answers the record as the step's end would leave it (I14). A step that is
+        done already answers the record as it is.
         """
         await self._view.refresh()
         failover, _ = await self.load(failover_id)
@@ -175,17 +198,20 @@ class Failovers:
         done = _DONE.get(name)
         if done is None:
             raise BadRequest(f"there is no step {name!r}; there are {', '.join([*_DONE, 'preflight'])}")
+        if done(failover):
+            return StepResult(failover, True)
+        _raise_if_undone(name, failover)
         change = self._intents()[name](actor, reason)
         checks: tuple[Check, ...] = ()
-        if not done(failover) and not _under_way(name, failover):
-            if name == "drain":
-                checks = self._gate(failover)
+        predicted = failover
+        if not _under_way(name, failover):
             predicted = change(failover)
-            if dry_run:
-                return StepResult(predicted, True, checks)
-            failover = await self._write(failover_id, name, change, actor, reason)
+            if name == "drain":
+                checks = await self._gate(failover)
+            if not dry_run:
+                failover = await self._write(failover_id, name, change, actor, reason)
         if dry_run:
-            return StepResult(failover, True, checks)
+            return StepResult(replace(predicted, state=_REACHES[name]), True, checks)
         failover = await self._wait(failover_id, failover, name, done, wait)
         return StepResult(failover, done(failover), checks)
 
@@ -217,19 +243,17 @@ class Failovers:
         self._refuse_failed(checks, failover.id)
         return StepResult(failover, True, checks)
 
-    def _gate(self, failover: Failover) -> tuple[Check, ...]:
+    async def _gate(self, failover: Failover) -> tuple[Check, ...]:
         """The cheap gate: everything is checked once more while the source is still serving."""
-        approvals.require_approval(failover)
-        if failover.state is not State.APPROVED:
-            MACHINE.step(failover.state, Event.DRAIN, failover_id=failover.id)
+        await self._refuse_locked(failover)
         checks = preflight(self._view.evidence(), failover.request, failover.source)
         self._refuse_failed(checks, failover.id)
         return checks
 
     def _promote(self, failover: Failover, actor: Actor) -> tuple[Failover, RoutingDocument]:
         promoted, routing = workflow.promote(failover, self._view.routing, actor.principal, self._now())
-        assert failover.token is not None  # workflow.promote raised otherwise
-        self._verify_token(failover.token, failover.source)
+        if failover.token is not None:  # without one the line above has raised
+            self._verify_token(failover.token, failover.source)
         return promoted, routing
 
     async def _commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
@@ -259,7 +283,9 @@ class Failovers:
         while True:
             seen = self._view.changed.version
             failover = _later(failover, self._view.failovers.get(failover_id))
-            _raise_if_failed(name, failover)
+            _raise_if_undone(name, failover)
+            if name == "verify" and failover.state is State.VERIFY_FAILED:
+                raise VerifyFailed(failover.problem, failover_id=failover.id, target=failover.request.target)
             left = end - self._clock.monotonic()
             if done(failover) or left <= 0:
                 return failover
@@ -328,6 +354,15 @@ _DONE: dict[str, Callable[[Failover], bool]] = {
     "abort": lambda f: f.state is State.ABORTED,
 }
 
+_REACHES = {
+    "drain": State.DRAINED,
+    "promote": State.PROMOTED,
+    "verify": State.VERIFIED,
+    "complete": State.COMPLETED,
+    "abort": State.ABORTED,
+}
+"""The state at a step's end."""
+
 
 def _under_way(name: str, failover: Failover) -> bool:
     """The intent of the step is stored; only its end is missing."""
@@ -338,15 +373,14 @@ def _under_way(name: str, failover: Failover) -> bool:
     return name == "verify" and failover.state is State.PROMOTED and bool(failover.verify_requested_at)
 
 
-def _raise_if_failed(name: str, failover: Failover) -> None:
+def _raise_if_undone(name: str, failover: Failover) -> None:
+    """What the caller waits for, now or since an earlier call, will not come."""
     if name in ("drain", "promote") and failover.state is State.ABORTED:
         if failover.journal[-1].event == "expired":
             raise workflow.drain_error(failover)
         raise IllegalTransition(
             f"the failover was aborted: {failover.problem}", failover_id=failover.id, state="aborted", allowed="nothing"
         )
-    if name == "verify" and failover.state is State.VERIFY_FAILED:
-        raise VerifyFailed(failover.problem, failover_id=failover.id, target=failover.request.target)
 
 
 def _later(known: Failover, seen: Failover | None) -> Failover:
@@ -367,6 +401,6 @@ def _deed(action: str, after: Failover, before: Failover | None, why: str = "") 
 
 
 def _plain(checks: tuple[Check, ...]) -> list[dict[str, Any]]:
-    return [{"id": c.id, "status": str(c.status), "observed": c.observed, "limit": c.limit, "hint": c.hint} for c in checks]
-
-
+    return [
+        {"id": c.id, "status": str(c.status), "observed": c.observed, "limit": c.limit, "hint": c.hint} for c in checks
+    ]

@@ -46,6 +46,8 @@ class MeshView:
         self.locks: dict[str, str] = {}
         self.failovers: dict[str, Failover] = {}
         self.failover_revisions: dict[str, int] = {}
+        self._revisions: dict[str, int] = {}
+        """Of every key that is shown. Reading a key again that has not changed is no news: a report keeps its age."""
         self._reported_at: dict[str, float] = {}
         self._answered_at: float | None = None
 
@@ -75,11 +77,11 @@ class MeshView:
         """Reads everything again. Returns the revision that the view then shows."""
         snapshot = await self._store.list(MESH)
         if snapshot.revision >= self.revision:
-            gone = self._known_keys() - {entry.key for entry in snapshot.entries}
-            for key in gone:
+            for key in self._revisions.keys() - {entry.key for entry in snapshot.entries}:
                 self._set(key, None)
             for entry in snapshot.entries:
-                self._set(entry.key, entry)
+                if self._revisions.get(entry.key) != entry.revision:
+                    self._set(entry.key, entry)
             self._moved(snapshot.revision)
         self.loaded.set()
         return snapshot.revision
@@ -115,13 +117,11 @@ class MeshView:
         self.answered()
         self.changed.fire()
 
-    def _known_keys(self) -> set[str]:
-        keys = {ROUTING} if self.routing_revision else set()
-        keys |= {CLUSTERS.key(name) for name in self.clusters} | {REPORTS.key(name) for name in self.reports}
-        keys |= {LEASES.key(name) for name in self.leases} | {LOCKS.key(name) for name in self.locks}
-        return keys | {FAILOVERS.key(name) for name in self.failovers}
-
     def _set(self, key: str, entry: Entry | None) -> None:
+        if entry is None:
+            self._revisions.pop(key, None)
+        else:
+            self._revisions[key] = entry.revision
         if key == ROUTING:
             self.routing = ROUTING_DOCUMENT.decode(entry.value) if entry else RoutingDocument()
             self.routing_revision = entry.revision if entry else 0
