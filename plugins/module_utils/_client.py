@@ -169,7 +169,7 @@ def _unreachable(endpoint, error, timeout):
         return MeshApiError(
             "unreachable",
             "%s: no TLS connection: %s." % (endpoint, reason),
-            hint="Check ca_path, and that the endpoint's name is in its certificate.",
+            hint="Check ca_path and client_cert, and that the endpoint's name is in its certificate.",
         )
     if isinstance(reason, socket.timeout):
         reason = "no answer within %.0f s" % timeout
