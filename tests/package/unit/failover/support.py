@@ -6,9 +6,9 @@ from omnirelay.failover import workflow
 from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim, LinkReport, PeerReport
 from omnirelay.failover.record import Approval, Barrier, DemotionToken, Failover, Limits, Mode, Request, State
 from omnirelay.model.descriptor import ClusterDescriptor, Endpoints
+from omnirelay.model.lag import Lag, ReplicationStatus
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 from omnirelay.model.times import rfc3339
-from omnirelay.replication.lag import Lag, ReplicationStatus
 
 NOW_MS = 1_769_828_645_678
 NOW = rfc3339(NOW_MS)
