@@ -16,6 +16,7 @@ OUTPUT_KEY = "omnirelay.output"
 """Where the chosen format is kept in click's context, for errors."""
 FORMATS = ("table", "json", "yaml")
 UNKNOWN = "unknown"
+NOTHING = "-"
 
 Cell: TypeAlias = Any
 
@@ -58,7 +59,7 @@ def text_of(cell: Cell) -> str:
         return f"{cell:.3f}"
     if isinstance(cell, list | tuple):
         return ", ".join(text_of(part) for part in cell)
-    return plain(str(cell))
+    return plain(str(cell)) or NOTHING
 
 
 def plain(text: str) -> str:

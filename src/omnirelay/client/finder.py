@@ -1,7 +1,8 @@
 """Which endpoint to try next, and when: pure.
 
 A cluster that refuses a write usually knows who takes it; its word is followed unless something newer is known. A
-cluster that does not answer teaches nothing, so the configured endpoints are tried in turn.
+cluster that does not answer teaches nothing, so the configured endpoints are tried in turn; until the turn is over
+nobody's word leads back to it, for others go on naming a dead active until its successor is promoted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Finder:
         self._endpoints = tuple(endpoints)
         self._turn = 0
         self._failures = 0
+        self._silent: set[str] = set()
         self.endpoint = self._endpoints[0]
         """The one to try now."""
         self.epoch = 0
@@ -31,21 +33,29 @@ class Finder:
     def opened(self, epoch: int) -> None:
         self.epoch = max(self.epoch, epoch)
         self._failures = 0
+        self._silent.clear()
 
     def failed(self, error: OmniRelayError, jitter: float) -> float:
         """Chooses the next endpoint. Returns the seconds to wait before it is tried; `jitter` is within [0, 1)."""
         news = self._learn(error)
         if isinstance(error, StaleEpoch):
             pass  # the right place, asked with an old token
-        elif isinstance(error, WriteRefused) and (hint := self._hint(error)):
+        elif isinstance(error, WriteRefused) and (hint := self._hint(error)) and (news or hint not in self._silent):
             self.endpoint = hint
         else:
-            self._turn = (self._turn + 1) % len(self._endpoints)
-            self.endpoint = self._endpoints[self._turn]
+            if not isinstance(error, WriteRefused):
+                self._silent.add(self.endpoint)
+            self._next_turn()
         if news:
             return 0.0
         self._failures += 1
         return self._backoff(isinstance(error, WriteRefused), jitter)
+
+    def _next_turn(self) -> None:
+        self._turn = (self._turn + 1) % len(self._endpoints)
+        self.endpoint = self._endpoints[self._turn]
+        if self._turn == 0:
+            self._silent.clear()
 
     def _learn(self, error: OmniRelayError) -> bool:
         """Whether the refusal tells of a later epoch: then where it points is worth trying at once."""

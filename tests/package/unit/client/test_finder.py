@@ -33,9 +33,18 @@ def test_the_same_refusal_again_is_no_news():
     find = finder()
     refusal = from_code("not_active", "no", {"epoch": "2", "endpoint": "x:9"})
     find.failed(refusal, 0.0)
-    find.failed(GONE, 0.0)
     assert find.failed(refusal, 0.0) > 0
-    assert find.endpoint == "x:9"
+
+
+def test_nobody_leads_back_to_a_silent_endpoint_before_all_were_asked():
+    find = finder()
+    refusal = NotActive("no", epoch=2, endpoint="x:9")
+    assert tried(find, refusal, GONE, refusal, refusal, refusal) == ["x:9", "b:1", "c:1", "a:1", "x:9"]
+
+
+def test_a_silent_endpoint_that_owns_a_later_epoch_is_worth_a_visit():
+    find = finder()
+    assert tried(find, GONE, NotActive("no", epoch=3, endpoint="a:1")) == ["b:1", "a:1"]
 
 
 def test_a_refusal_that_points_at_itself_or_to_the_past_is_not_followed():
