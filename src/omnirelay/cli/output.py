@@ -98,7 +98,8 @@ def _print_rich(table: Table, rows: Sequence[Sequence[str]]) -> None:
     for column in table.columns or ("",) * (len(rows[0]) if rows else 0):
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        # The first column names things; what it says is no verdict.
+        drawn.add_row(Text(row[0]), *(Text(cell, style=_STYLES.get(cell, "")) for cell in row[1:]))
     Console().print(drawn)
 
 
