@@ -102,7 +102,7 @@ class Consumer:
                     yield delivery
 
     async def batches(self) -> AsyncGenerator[DeliveredBatch, None]:
-        """The same records, batch-wise: a fifth of the cost."""
+        """The same records, batch-wise: half the cost."""
         async with aclosing(self._undelivered()) as batches:
             async for batch in batches:
                 self._reader.dealt_with(batch.last)
