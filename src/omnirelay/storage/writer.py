@@ -108,20 +108,20 @@ class GroupWriter:
 
     def _carry_out(self, command: Command) -> Any:
         """The result, or the refusal, which has changed nothing."""
+        if barring := self._barring(command):
+            return barring  # it bars nobody anew, or whoever tries again while this one waits would be refused too
         try:
-            self._check_barred(command)
             return command.work(self._ledger)
         except OmniRelayError as refusal:
             self._bar(command)
             return refusal
 
-    def _check_barred(self, command: Command) -> None:
-        if command.batch is None:
-            return
+    def _barring(self, command: Command) -> PositionMismatch | None:
+        if command.batch is None or command.seen >= self._barred.get(command.batch.header.origin, 0):
+            return None
         origin = command.batch.header.origin
-        if command.seen < self._barred.get(origin, 0):
-            head = self._ledger.heads.get(origin, Head()).sequence
-            raise PositionMismatch(f"queued behind an append of {origin} that failed", origin=origin, head=head)
+        head = self._ledger.heads.get(origin, Head()).sequence
+        return PositionMismatch(f"queued behind an append of {origin} that failed", origin=origin, head=head)
 
     def _bar(self, command: Command) -> None:
         if command.batch is not None:

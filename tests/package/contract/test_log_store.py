@@ -7,6 +7,7 @@ import resource
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -211,17 +212,16 @@ async def test_an_append_must_follow_the_head(log: Log) -> None:
     await log.append(first)
     head = log.heads["us"]
     forged = Batch(second.header, second.header_bytes, second.records + b"!", second.digest)
-    for wrong in (third, first, forged, Chain("us", Head(1, GENESIS_DIGEST)).next(), chain_with_count_zero(head)):
+    unchained = Chain("us", Head(1, GENESIS_DIGEST)).next()
+    ahead = Chain("us", replace(head, sequence=5)).next()
+    empty = Chain("us", head).next(count=0)
+    for wrong in (third, first, forged, unchained, ahead, empty):
         with pytest.raises(PositionMismatch) as refused:
             await log.append(wrong)
         assert refused.value.details == {"origin": "us", "head": 1}
     assert log.heads == {"us": head}
     assert await log.read("us", 0, BIG) == [first]
     await log.append(second)
-
-
-def chain_with_count_zero(head: Head) -> Batch:
-    return Chain("us", head).next(count=0)
 
 
 async def test_an_append_fails_when_the_guards_epoch_is_not_installed(log: Log) -> None:
@@ -267,6 +267,16 @@ async def test_what_is_queued_behind_a_failed_append_of_its_origin_fails_too(pla
     assert await outcomes(*appends) == [EpochMoved, PositionMismatch, PositionMismatch, None]
     assert log.heads == {"eu": eu.head}
     await append_all(log, [first, second])
+
+
+async def test_what_comes_while_an_append_fails_fails_too(place: Place, log: Log) -> None:
+    batch = Chain("us").next()
+    with place.paused():
+        refused = log.append(batch, EpochGuard("default", 1))
+        await asyncio.sleep(0)
+        behind = log.append(batch)
+    assert await outcomes(refused, behind) == [EpochMoved, PositionMismatch]
+    await log.append(batch)
 
 
 async def test_a_refusing_disk_fails_all_that_waits_and_the_log_resumes(place: Place, log: Log) -> None:
@@ -342,8 +352,10 @@ async def test_the_last_data_batch_of_each_producer_is_marked(place: Place, log:
 
 async def test_a_cut_takes_fenced_batches_out_of_the_marks(log: Log) -> None:
     chain = Chain("us")
-    await append_all(log, [chain.next(producer=p) for p in ("p", "q", "p", "q", "r")])
-    await log.install({"default": route(Cursor(1, 3))})
+    await append_all(log, [chain.next(producer=p) for p in ("p", "q", "p")])
+    await append_all(log, [chain.next(producer="barrier", kind=BatchKind.BARRIER)])
+    await append_all(log, [chain.next(producer=p) for p in ("q", "r")])
+    await log.install({"default": route(Cursor(1, 4))})
     assert (await log.load()).producers == {"default": {1: {"p": ProducerMark(2, 3, 1), "q": ProducerMark(1, 2, 1)}}}
 
 
@@ -375,6 +387,15 @@ async def test_marks_outlive_their_batches(place: Place, log: Log) -> None:
     async with reopened(place, log) as again:
         marks = (await again.load()).producers["default"][1]
         assert marks == {"p": ProducerMark(2, 3, 1), "q": ProducerMark(1, 2, 1)}
+
+
+async def test_a_fenced_batch_that_retention_drops_hides_no_valid_one(log: Log) -> None:
+    chain = Chain("us")
+    await append_all(log, [chain.next(producer=p) for p in ("p", "q", "p")])
+    await log.install({"default": route(Cursor(1, 2))})
+    await log.retain(everything())
+    await log.install({"default": route(Cursor(1, 2), Cursor(1, 1))})
+    assert (await log.load()).producers["default"] == {1: {"p": ProducerMark(1, 1, 1)}}
 
 
 # --- read -----------------------------------------------------------------------------------------------------
@@ -599,6 +620,8 @@ async def test_reading_below_what_is_retained(place: Place, log: Log, reopen: bo
             with pytest.raises(ResumePointDeleted) as refused:
                 await read
             assert refused.value.details == {"origin": "us", "oldest": 4}
+        assert await again.digest_at("us", 2) is None
+        assert await again.digest_at("us", 3) == batches[2].digest, "of the last one dropped"
         assert await again.read("us", 3, 1) == batches[3:4]
         assert await again.read_namespace("default", 1, "us", 2, 9, BIG) == batches[3:], (
             "none of its batches is missing"

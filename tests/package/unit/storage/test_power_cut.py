@@ -99,6 +99,7 @@ async def test_every_commit_is_synced(tmp_path: Path, open_log: OpenLog) -> None
         "UPDATE batch SET header = zeroblob(10) WHERE last_sequence = 6",
         "UPDATE batch SET digest = zeroblob(32) WHERE last_sequence = 6",
         "UPDATE batch SET first_sequence = 5 WHERE last_sequence = 6",
+        "UPDATE batch SET last_sequence = 7 WHERE last_sequence = 6",
         "DELETE FROM batch WHERE last_sequence = 3",
     ],
 )
@@ -115,16 +116,18 @@ async def test_whatever_is_wrong_with_a_row_it_is_not_given_out(tmp_path: Path, 
     assert refused.value.details["sequence"] in (4, 5)
 
 
-async def test_a_damaged_page_is_a_corrupt_log_and_not_a_crash(tmp_path: Path, open_log: OpenLog) -> None:
+async def test_what_sqlite_itself_finds_damaged_is_a_corrupt_log(tmp_path: Path, open_log: OpenLog) -> None:
     log = await open_log(tmp_path / "log")
     batches = await committed(log)
     await log.close()
     database = tmp_path / "log" / "log.db"
     content = bytearray(database.read_bytes())
-    at = content.index(batches[9].records[:4_000])
-    content[at : at + 4_000] = bytes(4_000)
+    page = content.index(batches[4].header_bytes) // 16_384 * 16_384
+    content[page] = 0xFF  # no kind of page
     database.write_bytes(content)
     log = await open_log(tmp_path / "log")
-    assert await log.read("us", 0, BIG) == batches[:9]
-    with pytest.raises(CorruptLog):
-        await log.read("us", 27, BIG)
+    with pytest.raises(CorruptLog) as refused:
+        await log.read("us", 12, BIG)
+    assert refused.value.details == {"origin": "us", "sequence": 13}
+    assert await log.read("us", 27, BIG) == batches[9:]
+    await log.append(Chain("eu").next())
