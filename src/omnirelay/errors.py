@@ -345,11 +345,9 @@ def _subclasses(cls: type[OmniRelayError]) -> list[type[OmniRelayError]]:
 
 
 def error_table() -> dict[str, type[OmniRelayError]]:
-    """Code → class, for everything that turns a code back into an error. A base class yields to nobody."""
-    table: dict[str, type[OmniRelayError]] = {}
-    for cls in _subclasses(OmniRelayError):
-        table.setdefault(cls.code, cls)
-    return table
+    """Code → class, for everything that turns a code back into an error. Where a class and its base share a code, the
+    class stands for it."""
+    return {cls.code: cls for cls in _subclasses(OmniRelayError)}
 
 
 def from_code(code: str, message: str, details: dict[str, Any]) -> OmniRelayError:

@@ -195,7 +195,8 @@ def issue(
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(identity))]
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
     if kind is Kind.CLUSTER:
-        names += [_host(host) for host in hosts]
+        # Peers dial any address and expect this name.
+        names += [x509.DNSName(name), *(_host(host) for host in hosts)]
         purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = (

@@ -232,7 +232,7 @@ class LocalMesh:
         }
 
     def wait_level(self, seconds: float = READY_SECONDS) -> None:
-        """Until every cluster is ready for failover by the API's word, and every namespace is held."""
+        """Until every cluster is ready for failover by the API's word, and each knows how far the others are behind."""
         end = time.monotonic() + seconds
         with self.control() as client:
             while True:
@@ -240,6 +240,12 @@ class LocalMesh:
                 try:
                     clusters = client.clusters()["clusters"]
                     shown = [f"{c['cluster_id']}: {'; '.join(c['problems'])}" for c in clusters if not c["ready"]]
+                    shown += [
+                        f"{c['cluster_id']}: {p['peer']} unknown"
+                        for c in clusters
+                        for p in c["peers"]
+                        if not p["digest_agrees"] or p["outbound"]["lag_seconds"] is None
+                    ]
                     if not shown and len(clusters) == len(self.clusters):
                         return
                 except OmniRelayError as error:
