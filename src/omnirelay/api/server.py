@@ -96,7 +96,10 @@ class ControlServer:
         self._server = self._ticking = None
 
     def reload_certificates(self) -> None:
-        """Reads the files again, for connections from now on. Raises ConfigInvalid, and keeps the old ones then."""
+        """Reads the files again, for connections from now on. Raises ConfigInvalid, and keeps the old ones then.
+
+        New authorities are added; one that is no longer trusted is forgotten by a restart only.
+        """
         server_context(self._tls)  # a pair that does not fit must not half replace the one in use
         if self._context is not None:
             _load(self._context, self._tls)

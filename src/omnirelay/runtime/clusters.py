@@ -139,7 +139,7 @@ class Clusters:
             return Stored(after, etag)
         deed = _deed("cluster.update", after, asdict(before), asdict(after))
         if not await self._auditor.commit([Compare(CLUSTERS.key(cluster_id), etag)], _puts(after), actor, deed):
-            await self._expect(cluster_id, etag)
+            await self._expect(cluster_id, etag)  # raises: the revision has moved
         await self._view.refresh()
         return self.get(cluster_id)
 

@@ -1,5 +1,4 @@
 import pytest
-
 from tests.package.unit.api.mesh import Agents, Mesh, background, running_mesh
 
 

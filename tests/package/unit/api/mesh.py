@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import httpx
+from tests.package.unit.failover.support import NOW_MS, a_descriptor, a_report
 
 from omnirelay.api import Services, create_app
 from omnirelay.errors import OmniRelayError
@@ -23,7 +24,6 @@ from omnirelay.runtime.documents import CLUSTERS, LEASES, REPORTS, ROUTING, ROUT
 from omnirelay.runtime.failovers import Failovers
 from omnirelay.runtime.view import MeshView
 from omnirelay.testing.memory_coordination import MemoryCoordination
-from tests.package.unit.failover.support import NOW_MS, a_descriptor, a_report
 
 MEMBERS = ("ap-south", "eu-west", "us-east")
 PEOPLE = {
@@ -61,7 +61,12 @@ class Mesh:
         self.auditor = Auditor(self.store, self.clock)
         numbers = itertools.count(1)
         self.failovers = Failovers(
-            self.store, self.view, self.auditor, self.clock, lambda _: f"fo-{next(numbers)}", lambda token, cluster: None
+            self.store,
+            self.view,
+            self.auditor,
+            self.clock,
+            lambda _: f"fo-{next(numbers)}",
+            lambda token, cluster: None,
         )
         self.clusters = Clusters(self.view, self.auditor)
         self.unready: list[str] = []

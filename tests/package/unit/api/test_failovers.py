@@ -1,7 +1,6 @@
 """A planned failover through the API, step by step, as a driver and an approver see it."""
 
 import pytest
-
 from tests.package.unit.api.mesh import PLAN, Agents, background
 
 STEPS = ("preflight", "drain", "promote", "verify", "complete")
@@ -113,7 +112,10 @@ class TestApproval:
         assert (two["state"], two["approved"]) == ("approved", True)
         listed = (await mesh.call("reader", "GET", f"/control/failovers/{plan['id']}/approvals")).json()
         assert listed["required"] == 2
-        assert [(a["principal"], a["via"]) for a in listed["approvals"]] == [("token/bob", "awx"), ("token/carol", "api")]
+        assert [(a["principal"], a["via"]) for a in listed["approvals"]] == [
+            ("token/bob", "awx"),
+            ("token/carol", "api"),
+        ]
 
     async def test_an_expired_plan_takes_no_approval(self, mesh):
         plan = await mesh.planned(limits={"plan_valid_seconds": 60})

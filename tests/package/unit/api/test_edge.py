@@ -1,0 +1,168 @@
+"""What every response has, and what becomes of requests that no route takes."""
+
+from dataclasses import replace
+
+import httpx
+import pytest
+from tests.package.unit.api.mesh import PLAN
+
+from omnirelay.api import create_app
+from omnirelay.api.edge import MAX_BODY_BYTES
+from omnirelay.model.access import AccessPolicy
+
+
+def is_problem(answer, status, code):
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["status"]) == (status, code, status)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert body["type"] == f"urn:omnirelay:error:{code}"
+    assert body["request_id"] == answer.headers["X-Request-Id"]
+    assert body["title"]
+    assert body["detail"]
+    assert "{" not in body["hint"]
+    return body
+
+
+async def test_an_unknown_path(mesh):
+    is_problem(await mesh.call("root", "GET", "/control/nothing"), 404, "unknown_path")
+
+
+async def test_a_method_that_a_path_does_not_take(mesh):
+    answer = await mesh.call("root", "DELETE", "/control/routing")
+    is_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"] == "GET"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"nonsense", b'"text"', b""])
+async def test_a_body_that_is_no_object(mesh, content):
+    answer = await mesh.call("alice", "POST", "/control/failovers", content=content)
+    is_problem(answer, 400, "invalid_argument")
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"limits": {"max_lag_seconds": -1}}, "limits.max_lag_seconds"),
+        ({"limits": {"drain_timeout_seconds": "soon"}}, "limits.drain_timeout_seconds"),
+        ({"limits": {"patience": 1}}, "limits.patience"),
+        ({"namespaces": ["a", 1]}, "namespaces.1"),
+        ({"namespaces": None}, "namespaces"),
+        ({"mode": "forced"}, "mode"),
+        ({"force": True}, "force"),
+        ({"reason": "x" * 2001}, "reason"),
+    ],
+)
+async def test_a_field_that_is_wrong_is_named_by_its_path(mesh, changes, path):
+    answer = await mesh.call("alice", "POST", "/control/failovers", json={**PLAN, **changes})
+    problem = is_problem(answer, 400, "invalid_argument")
+    assert problem["details"]["path"] == path
+    assert problem["detail"].startswith(path)
+
+
+async def test_all_violations_are_listed(mesh):
+    answer = await mesh.call("alice", "POST", "/control/failovers", json={"force": True})
+    assert {v["path"] for v in answer.json()["details"]["violations"]} == {"mode", "target", "force"}
+
+
+async def test_infinity_is_no_limit(mesh):
+    content = b'{"mode": "planned", "target": "eu-west", "limits": {"max_lag_seconds": Infinity}}'
+    answer = await mesh.call("alice", "POST", "/control/failovers", content=content)
+    is_problem(answer, 400, "invalid_argument")
+
+
+class TestBody:
+    async def test_an_announced_length_is_refused_unread(self, mesh):
+        answer = await mesh.call("alice", "POST", "/control/failovers", content=b" " * (MAX_BODY_BYTES + 1))
+        problem = is_problem(answer, 413, "request_too_large")
+        assert str(MAX_BODY_BYTES) in problem["hint"]
+
+    async def test_a_stream_without_end_too(self, mesh):
+        sent = 0
+
+        async def endless():
+            nonlocal sent
+            while True:
+                sent += 65536
+                yield b" " * 65536
+
+        answer = await mesh.call("alice", "POST", "/control/failovers", content=endless())
+        is_problem(answer, 413, "request_too_large")
+        assert sent <= MAX_BODY_BYTES + 2 * 65536
+
+
+class TestRequestId:
+    async def test_the_callers_own_is_kept(self, mesh):
+        answer = await mesh.call("reader", "GET", "/control/routing", headers={"X-Request-Id": "job-7.step_2"})
+        assert answer.headers["X-Request-Id"] == "job-7.step_2"
+
+    @pytest.mark.parametrize("bad", ["", "a b", "x" * 65, "<script>"])
+    async def test_another_one_is_made_for_what_is_no_id(self, mesh, bad):
+        answer = await mesh.call("reader", "GET", "/control/routing", headers={"X-Request-Id": bad})
+        assert len(answer.headers["X-Request-Id"]) == 32
+
+
+async def test_a_defect_is_logged_under_the_id_that_the_caller_gets(mesh, monkeypatch, caplog):
+    def broken():
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(mesh.failovers, "all", broken)
+    answer = await mesh.call("reader", "GET", "/control/failovers")
+    problem = is_problem(answer, 500, "internal")
+    assert "secret" not in answer.text
+    assert problem["request_id"] in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+class TestMeta:
+    async def test_ready_or_why_not(self, mesh):
+        assert (await mesh.call(None, "GET", "/readyz")).json() == {"ready": True, "problems": []}
+        mesh.unready.append("the log cannot be written")
+        answer = await mesh.call(None, "GET", "/readyz")
+        assert (answer.status_code, answer.json()["problems"]) == (503, ["the log cannot be written"])
+        assert (await mesh.call(None, "GET", "/healthz")).json() == {"status": "ok"}
+
+    async def test_version(self, mesh):
+        answer = await mesh.call(None, "GET", "/version")
+        assert answer.json() == {"version": "1.0.0", "protocol": "1.1", "cluster": "us-east"}
+
+    async def test_metrics(self, mesh):
+        answer = await mesh.call("reader", "GET", "/metrics")
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert answer.text == "mesh_up 1\n"
+        public = create_app(replace(mesh.services, access=AccessPolicy(metrics_public=True)))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(public), base_url="https://mesh") as client:
+            assert (await client.get("/metrics")).status_code == 200
+
+
+class TestRouting:
+    async def test_the_document_and_its_version(self, mesh):
+        answer = await mesh.call("reader", "GET", "/control/routing")
+        assert answer.headers["ETag"] == '"1"'
+        assert answer.json()["namespaces"]["default"] == {
+            "active": "us-east",
+            "epoch": 1,
+            "endpoint": "us-east.example:7443",
+            "control": "https://us-east.example:8443",
+            "history": [{"epoch": 1, "cluster": "us-east", "origin": "us-east", "cut": {"epoch": 0, "sequence": 0}}],
+        }
+
+    async def test_one_namespace(self, mesh):
+        answer = await mesh.call("reader", "GET", "/control/routing", params={"namespace": "orders"})
+        assert list(answer.json()["namespaces"]) == ["orders"]
+        unknown = await mesh.call("reader", "GET", "/control/routing", params={"namespace": "mars"})
+        assert is_problem(unknown, 404, "unknown_namespace")["hint"].endswith("default, orders.")
+
+
+class TestAudit:
+    async def test_pages_follow_the_chain(self, mesh):
+        for number in range(3):
+            await mesh.planned(reason=f"drill {number}")
+        page = (await mesh.call("reader", "GET", "/control/audit", params={"after": 1, "limit": 1})).json()
+        assert [entry["number"] for entry in page["entries"]] == [2]
+        assert page["head"]["number"] == 3
+        entry = page["entries"][0]
+        assert (entry["actor"], entry["why"], entry["change_ticket"]) == ("token/alice", "drill 1", "CHG-1")
+
+    async def test_an_empty_chain(self, mesh):
+        page = (await mesh.call("reader", "GET", "/control/audit")).json()
+        assert page == {"entries": [], "head": {"number": 0, "digest": "0" * 64}}
