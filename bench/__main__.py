@@ -27,17 +27,17 @@ def main() -> None:
         table.add_column(column)
     runs = []
     for _ in range(options.runs):
-        with _scratch() as directory:
+        with Scratch() as directory:
             runs.append(throughput.measure(directory, options.records))
     for row in throughput.rows(runs):
         table.add_row(*row)
-    with _scratch() as directory:
+    with Scratch() as directory:
         for row in backlog.rows(backlog.measure(directory, options.backlog)):
             table.add_row(*row)
     Console(width=None).print(table)
 
 
-class _scratch:
+class Scratch:
     """A directory on the disk that the checkout is on, not in a memory file system."""
 
     def __enter__(self) -> Path:

@@ -73,9 +73,7 @@ def produce(pipe: Connection, endpoints: Sequence[str], credentials: Credentials
     asyncio.run(_produce(pipe, endpoints, credentials, load, name))
 
 
-async def _produce(
-    pipe: Connection, endpoints: Sequence[str], credentials: Credentials, load: Load, name: str
-) -> None:
+async def _produce(pipe: Connection, endpoints: Sequence[str], credentials: Credentials, load: Load, name: str) -> None:
     value = os.urandom(load.value_bytes)
     records = [Record(f"key-{i % 97:03d}".encode(), value, (), 1_700_000_000_000 + i) for i in range(load.size)]
     async with Producer(endpoints, producer_id=name, credentials=credentials) as producer:

@@ -56,8 +56,7 @@ def rows(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
         (
             "replicated end to end",
             f"{statistics.median(rates):,.0f} records/s",
-            f"median of {len(runs)} runs ({rates[0]:,.0f} to {rates[-1]:,.0f}); {middle.records:,} records of 100 bytes in "
-            "batches of 1,000, producer → active, fsync → passive, fsync → consumer",
+            f"{rates[0]:,.0f} to {rates[-1]:,.0f} in {len(runs)} runs of {middle.records:,} records, batches of 1,000",
         ),
         (
             "acknowledged",

@@ -119,7 +119,7 @@ class Unauthenticated(AccessDenied):
 
 class PeerIdentityMismatch(AccessDenied):
     code = "peer_identity_mismatch"
-    hint = "The certificate names {certificate_cluster}; issue one for the right cluster: omnirelay pki issue --cluster {cluster}"
+    hint = "The certificate names {certificate_cluster}; issue the right one: omnirelay pki issue --cluster {cluster}"
 
 
 class SelfApproval(AccessDenied):
@@ -351,6 +351,6 @@ def error_table() -> dict[str, type[OmniRelayError]]:
 
 
 def from_code(code: str, message: str, details: dict[str, Any]) -> OmniRelayError:
-    """The error that another process reported; an unknown code becomes the base class, with the code among its details."""
+    """The error that another process reported; an unknown code becomes the base class, with the code in its details."""
     cls = error_table().get(code)
     return cls(message, **details) if cls else OmniRelayError(message, **{**details, "code": code})

@@ -70,9 +70,7 @@ class TimingSettings(_Section):
     emergency_deadline: Seconds = 10.0
 
     def timing(self) -> Timing:
-        return Timing(
-            self.lease_ttl, self.lease_margin, self.heartbeat, self.stall_threshold, self.emergency_deadline
-        )
+        return Timing(self.lease_ttl, self.lease_margin, self.heartbeat, self.stall_threshold, self.emergency_deadline)
 
 
 class LogSettings(_Section):

@@ -111,9 +111,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         settings.data_dir / "audit.jsonl",
     )
     access = settings.access_policy()
-    grpc_server = GrpcServer(
-        replicator, settings.listen.grpc, files, settings.tls.trust_domain, access, max_message
-    )
+    grpc_server = GrpcServer(replicator, settings.listen.grpc, files, settings.tls.trust_domain, access, max_message)
     observation = Observation(replicator, settings.log.retain_cap, host.certificate_expires_ms)
     services = Services(
         cluster=settings.cluster,
@@ -134,7 +132,9 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
     stack.push_async_callback(grpc_server.stop, STOP_SECONDS)
     await _listen("listen.control", settings.listen.control, control.start())
     stack.push_async_callback(control.stop)
-    _log.info("%s serves gRPC on %s, control API on %s", settings.cluster, settings.listen.grpc, settings.listen.control)
+    _log.info(
+        "%s serves gRPC on %s, control API on %s", settings.cluster, settings.listen.grpc, settings.listen.control
+    )
     return running
 
 

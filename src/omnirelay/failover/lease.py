@@ -55,4 +55,6 @@ def check_timing(timing: Timing) -> None:
     )
     for low_name, low, high_name, high in chain:
         if not 0 < low < high:
-            raise ConfigInvalid(f"{low_name} ({low:g}s) must be above 0 and below {high_name} ({high:g}s)", path=low_name)
+            raise ConfigInvalid(
+                f"{low_name} ({low:g}s) must be above 0 and below {high_name} ({high:g}s)", path=low_name
+            )

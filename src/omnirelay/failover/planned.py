@@ -2,7 +2,7 @@
 
     awaiting_approval   the plan is stored; producers work
     approved            enough people agreed to this plan's hash
-    draining            the intent is stored, with its deadline; the source closes, writes the barrier, signs its demotion
+    draining            the intent is stored with its deadline; the source closes, writes the barrier, signs that it did
     drained             the target has proven that it holds the barrier; nobody admits writes
     promoted            ownership, epoch, cut and routing changed in one compare-and-set (I8); the target admits writes
     verified            a canary went through the new active and came back to the old one

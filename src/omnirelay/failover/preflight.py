@@ -105,7 +105,9 @@ def _source_owns(evidence: Evidence, request: Request, source: str) -> Check:
             return _fail(id, f"{namespace} belongs to {owner}", limit, "Make a new plan.")
         if claim is None or claim.cluster != source or claim.epoch != route.epoch:
             held = f"{claim.cluster} in epoch {claim.epoch}" if claim else "nobody"
-            return _fail(id, f"the lease of {namespace} is held by {held}", limit, f"Look at the replicator of {source}.")
+            return _fail(
+                id, f"the lease of {namespace} is held by {held}", limit, f"Look at the replicator of {source}."
+            )
     return _ok(id, f"{source} holds {', '.join(request.namespaces)}", limit)
 
 
@@ -129,7 +131,9 @@ def _digests(evidence: Evidence, request: Request, source: str) -> Check:
     if agrees is None:
         return _fail("digests_agree", "unknown", "equal", f"Bring the stream from {source} to {request.target} up.")
     if not agrees:
-        return _fail("digests_agree", "the chain digests differ", "equal", "Stop: one of the logs was altered or rebuilt.")
+        return _fail(
+            "digests_agree", "the chain digests differ", "equal", "Stop: one of the logs was altered or rebuilt."
+        )
     return _ok("digests_agree", "equal at the target's position", "equal")
 
 

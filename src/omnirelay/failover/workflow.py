@@ -82,7 +82,9 @@ def start_drain(failover: Failover, routing: RoutingDocument, actor: str, now: s
     state = MACHINE.step(failover.state, Event.DRAIN, failover_id=failover.id)
     _expect_epochs(failover, routing)
     timeout = failover.request.limits.drain_timeout_seconds
-    return _log(replace(failover, state=state, drain_started_at=now), now, "drain", "started", actor, timeout_seconds=timeout)
+    return _log(
+        replace(failover, state=state, drain_started_at=now), now, "drain", "started", actor, timeout_seconds=timeout
+    )
 
 
 def demote(failover: Failover, token: DemotionToken, now: str) -> Failover:
@@ -162,7 +164,12 @@ def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -
         return failover
     canaries = {**failover.canaries, namespace: canary}
     return _log(
-        replace(failover, canaries=canaries), now, "verify", "canary_written", failover.request.target, namespace=namespace
+        replace(failover, canaries=canaries),
+        now,
+        "verify",
+        "canary_written",
+        failover.request.target,
+        namespace=namespace,
     )
 
 

@@ -24,7 +24,9 @@ def producer_id(text: str) -> str:
     """1 to 128 printable ASCII characters without spaces. Raises BadRequest."""
     if 0 < len(text) <= _PRODUCER_ID_LIMIT and text.isascii() and text.isprintable() and " " not in text:
         return text
-    raise BadRequest(f"producer id {text[:140]!r} is not 1 to {_PRODUCER_ID_LIMIT} printable ASCII characters without spaces")
+    raise BadRequest(
+        f"producer id {text[:140]!r} is not 1 to {_PRODUCER_ID_LIMIT} printable ASCII characters without spaces"
+    )
 
 
 def origin_of(cluster: str, incarnation: int) -> str:

@@ -6,23 +6,23 @@ Transport turns them into gRPC; a simulation passes the values on. `Duplex[In, O
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from omnirelay.model.batch import Batch
 from omnirelay.model.position import Cursor, Position
 from omnirelay.model.version_vector import VersionVector
 
-In = TypeVar("In", covariant=True)
-Out = TypeVar("Out", contravariant=True)
+In_co = TypeVar("In_co", covariant=True)
+Out_contra = TypeVar("Out_contra", contravariant=True)
 
 
-class Duplex(Protocol[In, Out]):
-    async def receive(self) -> In | None:
+class Duplex(Protocol[In_co, Out_contra]):
+    async def receive(self) -> In_co | None:
         """The next message; None once the other side has finished. Raises the typed error that the other side ended
         with, or Unreachable."""
         ...
 
-    async def send(self, message: Out) -> None:
+    async def send(self, message: Out_contra) -> None:
         """Waits while the other side does not take it. Raises like `receive`."""
         ...
 

@@ -21,7 +21,7 @@ class CommitHistory:
     """
 
     def __init__(self, sequence: int, size: int, capacity: int = 16_384) -> None:
-        """`sequence` and `size` are the origin's head when this begins; sizes count the origin's bytes from its start."""
+        """`sequence` and `size` are the origin's head when this begins; sizes count its bytes from its start."""
         self._capacity = capacity
         self._base = (sequence, size)
         self._ends: list[int] = []
@@ -131,7 +131,12 @@ class InboundLag:
 
 
 def status_of(
-    connected: bool, ever: bool, silent_seconds: float | None, stall_seconds: float, lag: Lag, catching_up_seconds: float
+    connected: bool,
+    ever: bool,
+    silent_seconds: float | None,
+    stall_seconds: float,
+    lag: Lag,
+    catching_up_seconds: float,
 ) -> ReplicationStatus:
     """One word for a link, from its facts. `silent_seconds` is the time since the last sign of progress or life."""
     if not connected:

@@ -1,4 +1,4 @@
-"""A peer's progress as its sender sees it: what it wants, what it was sent, what it holds, how much it still accepts."""
+"""A peer's progress as its sender sees it: what it wants, was sent, holds, and still accepts."""
 
 from __future__ import annotations
 

@@ -113,7 +113,11 @@ class Agent:
     async def _as_source(self, failover: Failover) -> None:
         if failover.state in SOURCE_CLOSED:
             if self._clock.monotonic() >= self._deadline(failover):
-                await self._change(failover, lambda f: workflow.expire_drain(f, self._now()) if f.state in SOURCE_CLOSED else f, "expired")
+                await self._change(
+                    failover,
+                    lambda f: workflow.expire_drain(f, self._now()) if f.state in SOURCE_CLOSED else f,
+                    "expired",
+                )
             elif failover.token is None:
                 await self._demote(failover)
         elif failover.state is State.PROMOTED:
@@ -161,7 +165,9 @@ class Agent:
         reached = {namespace: barrier.sequence for namespace, barrier in token.barriers.items()}
         await self._change(
             failover,
-            lambda f: workflow.reach(f, reached, self._sequencer.origin, self._now()) if f.state is State.DRAINING else f,
+            lambda f: (
+                workflow.reach(f, reached, self._sequencer.origin, self._now()) if f.state is State.DRAINING else f
+            ),
             "reached",
         )
 
@@ -186,7 +192,9 @@ class Agent:
         if self._clock.wall_ms() - to_ms(failover.verify_requested_at) > timeout_ms:
             await self._change(
                 failover,
-                lambda f: workflow.fail_verify(f, self._actor.principal, self._now()) if f.state is State.PROMOTED else f,
+                lambda f: (
+                    workflow.fail_verify(f, self._actor.principal, self._now()) if f.state is State.PROMOTED else f
+                ),
                 "verify_failed",
             )
 
@@ -201,7 +209,7 @@ class Agent:
         return queued.batch
 
     async def _holds(self, origin: str, sequence: int, digest: str) -> bool:
-        """Whether this cluster holds the origin durably up to `sequence`, with the same history. A different digest there
+        """Whether this cluster holds the origin durably up to `sequence`, with the same history. A different digest
         never becomes equal: the failover then ends by its deadline."""
         head = self._sequencer.log.heads.get(origin)
         if head is None or head.sequence < sequence:

@@ -66,9 +66,7 @@ class Delivering:
     async def _read(self, namespace: str, step: Read) -> AsyncIterator[Batch]:
         after = step.after
         while True:
-            batches = await self._log.read_namespace(
-                namespace, step.epoch, step.origin, after, step.upto, READ_BYTES
-            )
+            batches = await self._log.read_namespace(namespace, step.epoch, step.origin, after, step.upto, READ_BYTES)
             if not batches:
                 return
             for batch in batches:

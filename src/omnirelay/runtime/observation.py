@@ -61,7 +61,7 @@ class Observation:
     @property
     def leases(self) -> Mapping[str, float]:
         left = self._replicator.ownerships.lease_remaining()
-        return {name: left for name in self._replicator.view.routing.owned_by(self.cluster)}
+        return dict.fromkeys(self._replicator.view.routing.owned_by(self.cluster), left)
 
     @property
     def failovers(self) -> Sequence[Failover]:

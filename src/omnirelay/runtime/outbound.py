@@ -112,12 +112,16 @@ class Outbound:
             if sequence > head:
                 if cluster_of(origin) == self._cluster:
                     link.digest_agrees = False
-                    raise self._diverged(origin, sequence, f"{opening.cluster} holds more of {origin} than {self._cluster} itself")
+                    raise self._diverged(
+                        origin, sequence, f"{opening.cluster} holds more of {origin} than {self._cluster} itself"
+                    )
                 continue
             digest = await self._log_store.digest_at(origin, sequence)
             if digest is not None and origin in opening.digests and digest != opening.digests[origin]:
                 link.digest_agrees = False
-                raise self._diverged(origin, sequence, f"{opening.cluster} and {self._cluster} hold different histories")
+                raise self._diverged(
+                    origin, sequence, f"{opening.cluster} and {self._cluster} hold different histories"
+                )
         # From here on the receiver checks the chain on every batch, so equality carries on.
         link.digest_agrees = True
 

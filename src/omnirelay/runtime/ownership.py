@@ -197,9 +197,9 @@ class Ownerships:
         if self._lease is None:
             return
         for namespace, route in self._view.routing.routes.items():
-            if route.active == self._cluster and route.current.origin == self._sequencer.origin:
-                if namespace not in self._claims:
-                    await self._claim(route, self._lease)
+            mine = route.active == self._cluster and route.current.origin == self._sequencer.origin
+            if mine and namespace not in self._claims:
+                await self._claim(route, self._lease)
 
     def _stands(self, namespace: str, claim: Claim) -> bool:
         route = self._view.routing.routes.get(namespace)

@@ -96,9 +96,7 @@ class Replicator:
         )
         self.publishing = Publishing(cluster, self.sequencer, self.ownerships, max_batch_bytes)
         self.delivering = Delivering(self.sequencer, world.log)
-        self._agent = Agent(
-            cluster, self.failovers, self.view, self.sequencer, self.ownerships, clock, world.sign
-        )
+        self._agent = Agent(cluster, self.failovers, self.view, self.sequencer, self.ownerships, clock, world.sign)
         self.reporter = Reporter(
             cluster, store, self.view, self.sequencer, self.ownerships, self.links, clock, protocol, world.host
         )
@@ -107,9 +105,7 @@ class Replicator:
 
     # --- what the transport serves -----------------------------------------------------------------------------
 
-    async def replicate(
-        self, stream: Duplex[FromReceiver, FromSender], cluster: str, transport: str
-    ) -> None:
+    async def replicate(self, stream: Duplex[FromReceiver, FromSender], cluster: str, transport: str) -> None:
         await self._ready()
         await self.outbound.serve(stream, cluster, transport)
 
@@ -135,7 +131,7 @@ class Replicator:
     # --- loops -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Runs all loops until cancelled. A loop that fails ends the replicator: a half-alive one would only look well."""
+        """Runs all loops until cancelled. A loop that fails ends the replicator: half alive it would look well."""
         await self.sequencer.start()
         loops: list[Coroutine[Any, Any, None]] = [
             self.view.run(),
@@ -158,7 +154,7 @@ class Replicator:
             await self._world.store.revoke_lease(lease)
 
     async def _once_loaded(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Nothing acts on the mesh before it has seen the mesh: an empty view would look like a mesh without failovers."""
+        """Nothing acts on the mesh before it has seen it: an empty view would look like a mesh without failovers."""
         await self.view.loaded.wait()
         await loop()
 

@@ -20,14 +20,14 @@ class Signal:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait_beyond(self, version: int, timeout: float | None = None) -> bool:
-        """True on a change, False when `timeout` seconds passed without one."""
+    async def wait_beyond(self, version: int, seconds: float | None = None) -> bool:
+        """True on a change, False when `seconds` passed without one."""
         if self.version > version:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await waiter
         except TimeoutError:
             return False

@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def alongside(*loops: Coroutine[Any, Any, None]) -> None:
-    """Runs all until the first of them ends, then ends the others. Raises the error of the one that failed, as it is."""
+    """Runs all until the first of them ends, then ends the others. Raises the error of the one that failed, as is."""
     tasks = [asyncio.ensure_future(loop) for loop in loops]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

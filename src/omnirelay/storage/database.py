@@ -1,8 +1,9 @@
 """The files of a log: who may open them, how SQLite is set up, and what its errors mean to us.
 
-The figures were measured with batches of 120 KB (bench/log_append.py): pages of 16 KiB cost half the processor time
-of 4 KiB ones, a checkpoint every 8 MiB keeps the longest commit short at no cost in throughput. Memory-mapped I/O is
-off, because a failing disk would then kill the process with SIGBUS instead of raising.
+The figures were measured through `SqliteLog.append` with batches of 120 KB on a busy machine of two cores: pages of
+16 KiB cost 0.36 ms of processor time a batch, pages of 4 KiB 0.42 ms and of 64 KiB 0.48 ms; a checkpoint every 32 MiB
+instead of 8 gains a sixth in throughput and doubles the longest wait. Memory-mapped I/O is off, because a failing disk
+would then kill the process with SIGBUS instead of raising.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class _Replication(replication_pb2_grpc.ReplicationServiceServicer):
         self._services = services
         self._trust_domain = trust_domain
 
-    async def Replicate(self, request_iterator: object, context: Context) -> None:
+    async def Replicate(self, request_iterator: object, context: Context) -> None:  # noqa: N802
         async with _typed(context):
             cluster = calling_cluster(context, self._trust_domain)
             stream = ServerStream(context, messages.decode_from_receiver, messages.encode_from_sender)
@@ -118,12 +118,12 @@ class _Events(events_pb2_grpc.EventServiceServicer):
         self._services = services
         self._access = access
 
-    async def Publish(self, request_iterator: object, context: Context) -> None:
+    async def Publish(self, request_iterator: object, context: Context) -> None:  # noqa: N802
         async with _typed(context):
             self._access.require(caller(context), Scope.PUBLISH)
             await self._services.publish(ServerStream(context, messages.decode_publish, messages.encode_publish))
 
-    async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Context) -> None:
+    async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Context) -> None:  # noqa: N802
         async with _typed(context):
             self._access.require(caller(context), Scope.SUBSCRIBE)
             async for message in self._services.subscribe(messages.decode_subscribe(request)):
@@ -139,7 +139,7 @@ async def _typed(context: Context) -> AsyncIterator[None]:
         await context.abort(*to_rpc_status(error))
     except (asyncio.CancelledError, grpc.aio.AbortError):
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001  (whatever it is, the call must end with a typed status)
         if context.cancelled() or context.done():
             return
         _log.exception("a call failed")

@@ -39,7 +39,9 @@ def verify(token: DemotionToken, cluster: str, trust_domain: str, ca: Path) -> N
             raise ValueError("the certificate has no elliptic-curve key")
         public_key.verify(base64.b64decode(token.signature), _content(token), ec.ECDSA(hashes.SHA256()))
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
-        raise TokenInvalid(f"the demotion token does not prove itself: {error}", failover_id=token.failover_id) from error
+        raise TokenInvalid(
+            f"the demotion token does not prove itself: {error}", failover_id=token.failover_id
+        ) from error
     if f"spiffe://{trust_domain}/cluster/{cluster}" not in identities:
         raise TokenInvalid(f"the demotion token is not signed by {cluster}", failover_id=token.failover_id)
 
