@@ -20,7 +20,7 @@ from omnirelay.api.auth import Caller, identify
 from omnirelay.api.idempotency import Idempotency
 from omnirelay.api.problems import validation_error
 from omnirelay.api.services import Services
-from omnirelay.errors import OmniRelayError
+from omnirelay.errors import CoordinationUnavailable, OmniRelayError
 from omnirelay.model.access import Scope
 from omnirelay.runtime.audit import Deed
 
@@ -69,6 +69,8 @@ class GuardedRoute(APIRoute):
             request.state.caller = caller
             try:
                 services.access.require(caller.principal, access.scope)
+                if not services.view.loaded.is_set():
+                    raise CoordinationUnavailable("the mesh's state has not been read yet")
                 response = await _respond(request, caller, access, handle)
             except (OmniRelayError, RequestValidationError) as error:
                 await _record_refusal(request, services, caller, access, error)
@@ -98,7 +100,7 @@ async def _record_refusal(
     typed = validation_error(error) if isinstance(error, RequestValidationError) else error
     deed = Deed(
         action=access.action,
-        subject=request.url.path.removeprefix("/control/"),
+        subject="/".join(request.url.path.split("/")[2:4]),  # the resource, without the step
         why=typed.message,
         after={"code": typed.code, "request_id": request.state.request_id},
     )

@@ -96,7 +96,7 @@ class TestRefusalsOnRecord:
         await mesh.call("alice", "POST", "/control/failovers", json={"surprise": 1})
         refused = await self.refusals(mesh)
         assert [(e.action, e.subject, e.after["code"]) for e in refused] == [
-            ("failover.promote", f"failovers/{failover_id}/promote", "illegal_transition"),
+            ("failover.promote", f"failovers/{failover_id}", "illegal_transition"),
             ("failover.plan", "failovers", "invalid_argument"),
         ]
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.package.unit.api.mesh import Mesh
 
 from omnirelay.failover.evidence import LinkReport, PeerReport
 from omnirelay.model.lag import Lag, ReplicationStatus
@@ -115,6 +116,12 @@ class TestReading:
             assert silent.headers["X-Coordination-Reachable"] == "false"
         refused = await change(mesh, "PATCH", json={"change_ticket": "C"})
         assert (refused.status_code, refused.json()["code"]) == (503, "coordination_unavailable")
+
+    async def test_before_anything_was_read_nothing_is_claimed(self):
+        unread = Mesh()
+        answer = await unread.call("reader", "GET", "/control/clusters")
+        assert (answer.status_code, answer.json()["code"]) == (503, "coordination_unavailable")
+        assert answer.headers["Retry-After"] == "1"
 
     async def test_replication(self, mesh):
         shown = (await mesh.call("reader", "GET", "/control/clusters/us-east/replication")).json()

@@ -1,0 +1,116 @@
+"""The audit chain as it is written: one entry beside each mutation, whoever else writes at the same time."""
+
+import asyncio
+
+import pytest
+
+from omnirelay.failover import audit_chain
+from omnirelay.ports.coordination import Compare, Put
+from omnirelay.runtime.audit import Actor, AuditMirror, Auditor, Deed
+from omnirelay.testing.memory_coordination import MemoryCoordination
+
+ALICE = Actor("alice", "mtls")
+
+
+class Clock:
+    def monotonic(self) -> float:
+        return 0.0
+
+    def wall_ms(self) -> int:
+        return 1_769_828_645_678
+
+
+@pytest.fixture
+def memory():
+    return MemoryCoordination(Clock())
+
+
+@pytest.fixture
+def auditor(memory):
+    return Auditor(memory.client(), Clock())
+
+
+class WatchedMirror(AuditMirror):
+    """Tells a test when it has written."""
+
+    def __init__(self, store, path) -> None:
+        super().__init__(store, path)
+        self.wrote = asyncio.Event()
+
+    async def _write(self, values) -> None:
+        await super()._write(values)
+        self.wrote.set()
+
+
+async def tell(auditor, *subjects, action="note"):
+    for subject in subjects:
+        await auditor.refused(ALICE, Deed(action, subject, why="naïve — “quoted”"))
+
+
+async def test_what_is_stored_is_a_chain_in_canonical_form(memory, auditor):
+    assert await auditor.commit(
+        [], [Put("a", b"1")], ALICE, Deed("put", "a", before={"z": None, "a": [1.5]}, after="ü")
+    )
+    await tell(auditor, "b")
+    lines = [entry.value for entry in memory.list("audit/entries/").entries]
+    head = await auditor.head()
+    assert audit_chain.verify_copy([line + b"\n" for line in lines], head.digest) is None
+    assert [entry.outcome for entry in await auditor.entries(0, 10)] == ["done", "refused"]
+
+
+async def test_an_entry_and_what_it_tells_of_are_one_transaction(memory, auditor):
+    before = memory.revision
+    await auditor.commit([Compare("a", 0)], [Put("a", b"1")], ALICE, Deed("put", "a"))
+    assert memory.revision == before + 1
+    assert not await auditor.commit([Compare("a", 0)], [Put("a", b"2")], ALICE, Deed("put", "a"))
+    assert memory.get("a").value == b"1"
+    assert (await auditor.head()).number == 1
+
+
+async def test_concurrent_writers_make_one_chain(memory):
+    auditors = [Auditor(memory.client(), Clock()) for _ in range(5)]
+    await asyncio.gather(*(tell(auditor, *"abc") for auditor in auditors))
+    entries = await auditors[0].entries(0, 100)
+    assert len(entries) == 15
+    assert audit_chain.verify(entries) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "limit"), [(0, 1), (0, 99), (0, 100), (0, 250), (98, 3), (99, 2), (100, 1), (249, 5)]
+)
+async def test_pages_cross_the_blocks_that_are_read_at_once(auditor, after, limit):
+    await tell(auditor, *["s"] * 250)
+    numbers = [entry.number for entry in await auditor.entries(after, limit)]
+    assert numbers == list(range(after + 1, min(250, after + limit) + 1))
+
+
+async def test_nothing_beyond_the_head(auditor):
+    assert await auditor.entries(0, 10) == []
+    await tell(auditor, "s")
+    assert await auditor.entries(1, 10) == []
+
+
+async def test_the_story_of_a_subject_is_found_across_blocks(auditor):
+    await tell(auditor, *["other"] * 97)
+    await tell(auditor, "mine", action="begin")
+    await tell(auditor, *["other"] * 150, "mine", "other")
+    assert await auditor.range_of("mine", "begin") == (98, 249)
+    assert await auditor.range_of("nobody", "begin") is None
+
+
+async def test_the_mirror_is_a_copy_that_verifies_and_goes_on_after_a_crash(memory, auditor, tmp_path):
+    path = tmp_path / "audit.jsonl"
+    await tell(auditor, *"abc")
+    for torn in (b"", b'{"number":'):
+        with path.open("ab") as file:
+            file.write(torn)
+        mirror = WatchedMirror(memory.client(), path)
+        running = asyncio.create_task(mirror.run())
+        await tell(auditor, "d")
+        head = await auditor.head()
+        while not path.read_bytes().endswith(audit_chain.encode(head) + b"\n"):
+            await mirror.wrote.wait()
+            mirror.wrote.clear()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert audit_chain.verify_copy(path.read_bytes().splitlines(keepends=True), head.digest) is None
