@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from omnirelay.errors import CorruptLog, EpochMoved, PositionMismatch
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
@@ -31,18 +32,19 @@ class Ledger:
         """Reads the mirror. Raises sqlite3.Error."""
         self._connection = connection
         self._batches = Batches(connection, decode_header)
-        self._stale = True
+        self.stale = True
+        """The mirror may hold what was never committed."""
         self.heads: dict[str, Head] = {}
         self.floors: dict[str, Head] = {}
         self._routes: dict[str, Route] = {}
         self._corrupt: dict[str, CorruptLog] = {}
-        self._refresh()
+        self._recover()
 
     # --- the transaction ---------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        if self._stale:
-            self._refresh()
+        if self.stale:
+            self._recover()
         self._connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -51,23 +53,21 @@ class Ledger:
 
     def abandon(self) -> None:
         """Undoes the transaction and the mirror. Never raises: a disk that refuses is met again at the next `begin`."""
-        self._stale = True
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._refresh()
-        except sqlite3.Error:
-            pass
+        self.stale = True
+        with suppress(sqlite3.Error):
+            self._recover()
 
     def close(self) -> None:
         self._connection.close()
 
-    def _refresh(self) -> None:
+    def _recover(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
         self.floors = select_floors(self._connection)
         self.heads = {origin: select_head(self._connection, origin) or floor for origin, floor in self.floors.items()}
         self._corrupt = {origin: damage for origin in self.heads if (damage := self._damage_at_head(origin))}
         self._routes = select_routes(self._connection)
-        self._stale = False
+        self.stale = False
 
     def _damage_at_head(self, origin: str) -> CorruptLog | None:
         """A last row that does not prove itself bars its origin, and no other."""

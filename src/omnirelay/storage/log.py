@@ -264,7 +264,8 @@ class SqliteLog:
 
     def _receive(self, report: Report) -> None:
         self._last_report = report.number
-        self._heads = MappingProxyType(dict(report.heads))
+        if report.heads is not None:
+            self._heads = MappingProxyType(report.heads)
         for command, outcome in report.outcomes:
             failed = isinstance(outcome, Exception)
             if command.batch is not None and not failed:

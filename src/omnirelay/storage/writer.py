@@ -43,7 +43,8 @@ class Report:
 
     number: int
     outcomes: list[tuple[Command, Any]]
-    heads: Mapping[str, Head]
+    heads: Mapping[str, Head] | None
+    """None while the disk does not even tell what it holds."""
 
     @property
     def committed(self) -> bool:
@@ -131,4 +132,5 @@ class GroupWriter:
         self._ledger.abandon()
         for command in group:
             self._bar(command)
-        return Report(self._number, [(command, reason) for command in group], dict(self._ledger.heads))
+        heads = None if self._ledger.stale else dict(self._ledger.heads)
+        return Report(self._number, [(command, reason) for command in group], heads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -103,3 +104,24 @@ async def test_a_group_fails_as_a_whole_and_each_of_its_callers_is_told(tmp_path
         assert log.heads == {"eu": eu.head}, "it had a commit of its own"
     else:
         assert log.heads == {}
+
+
+async def test_a_disk_that_does_not_even_read_shows_nothing_that_was_not_committed(
+    tmp_path: Path, open_log: OpenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    log = await open_log(tmp_path / "log")
+    chain = Chain("us")
+    await log.append(chain.next())
+    committed, batch = log.heads, chain.next()
+    with monkeypatch.context() as patch:
+        patch.setattr("omnirelay.storage.ledger.Ledger.commit", refuse)
+        patch.setattr("omnirelay.storage.ledger.select_floors", refuse)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable, match="I/O error"):
+                await log.append(batch)
+            assert log.heads == committed
+    await log.append(batch)
+    assert log.heads == {"us": chain.head}

@@ -20,6 +20,7 @@ class FailingOnce:
 
     def __init__(self) -> None:
         self.heads: dict[str, Head] = {}
+        self.stale = False
         self.waiting, self.go = threading.Event(), threading.Event()
         self.failed = False
 
