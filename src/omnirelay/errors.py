@@ -211,6 +211,21 @@ class PlanExpired(Refused):
     hint = "The plan was valid until {expires_at}; make a new one."
 
 
+class LossNotAccepted(Refused):
+    code = "loss_not_accepted"
+    hint = "Accept at least {predicted_loss_records} records in writing: --accept-data-loss {predicted_loss_records}"
+
+
+class FailbackRefused(Refused):
+    code = "failback_refused"
+    hint = "Before going home: {command}"
+
+
+class GatherTimedOut(Refused):
+    code, exit_code = "gather_timed_out", 5
+    hint = "Nothing has changed; promote {best} instead, which holds more: {command}"
+
+
 class TokenInvalid(Refused):
     code = "demotion_token_invalid"
     hint = "Abort failover {failover_id} and make a new plan: omnirelay mesh failovers abort {failover_id}"

@@ -9,7 +9,7 @@ from omnirelay.failover.approvals import is_approved
 from omnirelay.failover.audit_chain import START_DIGEST, AuditEntry
 from omnirelay.failover.evidence import ClusterReport, LinkReport, PeerReport
 from omnirelay.failover.planned import MACHINE, Event
-from omnirelay.failover.preflight import FRESH_SECONDS
+from omnirelay.failover.evidence import FRESH_SECONDS
 from omnirelay.failover.record import Check, Failover
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import ReplicationStatus

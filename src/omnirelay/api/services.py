@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from omnirelay.failover.preflight import FRESH_SECONDS
+from omnirelay.failover.evidence import FRESH_SECONDS
 from omnirelay.model.access import AccessPolicy
 from omnirelay.runtime.audit import Auditor
 from omnirelay.runtime.clusters import Clusters

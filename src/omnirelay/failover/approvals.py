@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from omnirelay.errors import ApprovalDenied, Conflict, NotApproved, PlanExpired, PlanHashMismatch, SelfApproval
-from omnirelay.failover.planned import MACHINE, Event
+from omnirelay.failover.events import Event
+from omnirelay.failover.modes import machine
 from omnirelay.failover.record import Approval, Failover, State
 
 
@@ -53,7 +54,7 @@ def decide(failover: Failover, approval: Approval) -> Failover:
     event = Event.APPROVE if approval.decision == "approve" else Event.DENY
     if failover.state is State.APPROVED and event is Event.APPROVE:
         return replace(failover, approvals=(*failover.approvals, approval))
-    after = MACHINE.step(failover.state, event, failover_id=failover.id)
+    after = machine(failover).step(failover.state, event, failover_id=failover.id)
     decided = replace(failover, approvals=(*failover.approvals, approval))
     if event is Event.APPROVE and not is_approved(decided):
         return decided

@@ -15,6 +15,10 @@ from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 from omnirelay.model.routing import RoutingDocument
 
 
+FRESH_SECONDS = 4.0
+"""A report older than this is no evidence; replicators report every second."""
+
+
 @dataclass(frozen=True, slots=True)
 class LinkReport:
     """One direction of a link."""
@@ -34,6 +38,10 @@ class PeerReport:
     clock_skew_seconds: float | None = None
     digest_agrees: bool | None = None
     transport: str = ""
+    heard: int | None = None
+    """The peer's own log as this cluster last heard of it: its highest sequence, bytes, and records a second."""
+    heard_bytes: int | None = None
+    heard_rate: float = 0.0
     acknowledged: Mapping[str, int] = field(default_factory=dict)
     """Origin → sequence that the peer holds."""
 
@@ -49,6 +57,8 @@ class ClusterReport:
     at_ms: int
     """Wall clock of the cluster that reports."""
     vector: Mapping[str, int]
+    sizes: Mapping[str, int]
+    """Origin → bytes of all its batches up to the vector."""
     digests: Mapping[str, str]
     """Origin → chain digest (hex) at the vector."""
     peers: Mapping[str, PeerReport]
@@ -84,3 +94,8 @@ class Evidence:
     failovers: Mapping[str, Failover]
     coordination_lag_seconds: float | None
     """Since the store last answered the observer; None if it never did."""
+
+    def fresh_report(self, cluster: str) -> ClusterReport | None:
+        """The cluster's report, if it is recent enough to be evidence."""
+        age = self.report_age_seconds.get(cluster)
+        return self.reports.get(cluster) if age is not None and age <= FRESH_SECONDS else None

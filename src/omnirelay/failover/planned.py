@@ -16,25 +16,9 @@ the source's own undo: it is the same compare-and-set on the same key as `promot
 
 from __future__ import annotations
 
-from enum import StrEnum
-
+from omnirelay.failover.events import Event
 from omnirelay.failover.machine import Machine
 from omnirelay.failover.record import PlanStep, State
-
-
-class Event(StrEnum):
-    APPROVE = "approve"
-    DENY = "deny"
-    EXPIRE = "expire"
-    DRAIN = "drain"
-    REACHED = "reached"
-    DRAIN_EXPIRED = "drain_expired"
-    PROMOTE = "promote"
-    VERIFY = "verify"
-    VERIFIED = "verified"
-    VERIFY_FAILED = "verify_failed"
-    COMPLETE = "complete"
-    ABORT = "abort"
 
 
 MACHINE: Machine[State, Event] = Machine(
@@ -86,7 +70,6 @@ HOLDS_LOCK = frozenset({State.DRAINING, State.DRAINED, State.PROMOTED, State.VER
 SOURCE_CLOSED = frozenset({State.DRAINING, State.DRAINED})
 """States in which the source admits no writes for the namespaces."""
 
-OPEN = frozenset(state for state in State if not MACHINE.final(state))
 
 STEPS = ("preflight", "drain", "promote", "verify", "complete")
 """What a driver calls, in order; approval is somebody else's call."""

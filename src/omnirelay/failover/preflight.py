@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from omnirelay.failover.evidence import ClusterReport, Evidence, PeerReport
+from omnirelay.failover.evidence import FRESH_SECONDS, Evidence, PeerReport
 from omnirelay.failover.record import Check, Request, State, Verdict
 from omnirelay.model.lag import ReplicationStatus
 from omnirelay.model.times import rfc3339, to_ms
 
-FRESH_SECONDS = 4.0
-"""A report older than this is no evidence; replicators report every second."""
 FLOWING = frozenset({ReplicationStatus.STREAMING, ReplicationStatus.CATCHING_UP})
 """A link with any other status proves nothing."""
 SKEW_NORMAL_SECONDS = 0.25
@@ -45,17 +43,12 @@ def _fail(id: str, observed: str, limit: str, hint: str) -> Check:
     return Check(id, Verdict.FAIL, observed, limit, hint)
 
 
-def _report(evidence: Evidence, cluster: str) -> ClusterReport | None:
-    age = evidence.report_age_seconds.get(cluster)
-    return evidence.reports.get(cluster) if age is not None and age <= FRESH_SECONDS else None
-
-
 def _peer(evidence: Evidence, cluster: str, peer: str) -> PeerReport | None:
-    report = _report(evidence, cluster)
+    report = evidence.fresh_report(cluster)
     return report.peers.get(peer) if report else None
 
 
-def _coordination(evidence: Evidence, request: Request, source: str) -> Check:
+def coordination(evidence: Evidence, request: Request, source: str) -> Check:
     lag = evidence.coordination_lag_seconds
     if lag is None or lag > FRESH_SECONDS:
         seen = "no answer yet" if lag is None else f"last answer {lag:.1f} s ago"
@@ -80,11 +73,11 @@ def _source_alive(evidence: Evidence, request: Request, source: str) -> Check:
     return _alive("source_alive", evidence, source)
 
 
-def _target_alive(evidence: Evidence, request: Request, source: str) -> Check:
+def target_alive(evidence: Evidence, request: Request, source: str) -> Check:
     return _alive("target_alive", evidence, request.target)
 
 
-def _target_allowed(evidence: Evidence, request: Request, source: str) -> Check:
+def target_allowed(evidence: Evidence, request: Request, source: str) -> Check:
     descriptor = evidence.clusters.get(request.target)
     if descriptor is None:
         return _fail("target_allowed", f"{request.target} is not a member", "member", "omnirelay mesh clusters list")
@@ -159,7 +152,7 @@ def _skew(evidence: Evidence, request: Request, source: str) -> Check:
 
 def _versions(evidence: Evidence, request: Request, source: str) -> Check:
     id = "versions"
-    here, there = _report(evidence, source), _report(evidence, request.target)
+    here, there = evidence.fresh_report(source), evidence.fresh_report(request.target)
     if here is None or there is None:
         return _fail(id, "unknown", "same major, target's log format not older", "Both clusters must report.")
     seen = f"{source} {here.version} (protocol {here.protocol}), {request.target} {there.version} ({there.protocol})"
@@ -175,7 +168,7 @@ def _certificates(evidence: Evidence, request: Request, source: str) -> Check:
     horizon_ms = evidence.now_ms + int(request.limits.plan_valid_seconds * 1000)
     limit = f"valid beyond {rfc3339(horizon_ms)}"
     for cluster in (source, request.target):
-        report = _report(evidence, cluster)
+        report = evidence.fresh_report(cluster)
         if report is None:
             return _fail(id, f"unknown for {cluster}", limit, f"{cluster} must report.")
         if report.certificate_expires_ms <= horizon_ms:
@@ -184,9 +177,9 @@ def _certificates(evidence: Evidence, request: Request, source: str) -> Check:
     return _ok(id, "both valid", limit)
 
 
-def _disk(evidence: Evidence, request: Request, source: str) -> Check:
+def disk(evidence: Evidence, request: Request, source: str) -> Check:
     id, limit = "disk_headroom", f">= {DISK_WARN_RATIO:.0%} free on {request.target}"
-    report = _report(evidence, request.target)
+    report = evidence.fresh_report(request.target)
     if report is None or report.disk_total_bytes <= 0:
         return _fail(id, "unknown", limit, f"{request.target} must report.")
     ratio = report.disk_free_bytes / report.disk_total_bytes
@@ -197,7 +190,7 @@ def _disk(evidence: Evidence, request: Request, source: str) -> Check:
     return _ok(id, f"{ratio:.0%} free", limit)
 
 
-def _no_other(evidence: Evidence, request: Request, source: str) -> Check:
+def no_other(evidence: Evidence, request: Request, source: str) -> Check:
     for namespace in request.namespaces:
         holder = evidence.locks.get(namespace)
         if holder is not None:
@@ -231,10 +224,10 @@ def _ticket(evidence: Evidence, request: Request, source: str) -> Check:
 
 
 _CHECKS: tuple[_Check, ...] = (
-    _coordination,
+    coordination,
     _source_alive,
-    _target_alive,
-    _target_allowed,
+    target_alive,
+    target_allowed,
     _source_owns,
     _lag,
     _digests,
@@ -242,8 +235,8 @@ _CHECKS: tuple[_Check, ...] = (
     _skew,
     _versions,
     _certificates,
-    _disk,
-    _no_other,
+    disk,
+    no_other,
     _cooldown,
     _ticket,
 )

@@ -12,21 +12,29 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from omnirelay.model.position import Cursor
+
 Epochs = Mapping[str, int]
 """namespace → epoch"""
 
 
 class Mode(StrEnum):
     PLANNED = "planned"
+    EMERGENCY = "emergency"
+    FAILBACK = "failback"
+    """A planned failover home, after an emergency or a planned one."""
 
 
 class State(StrEnum):
-    """What each state means is in omnirelay.failover.planned, with the table."""
+    """What each state means stands with the tables, in omnirelay.failover.planned and omnirelay.failover.emergency."""
 
     AWAITING_APPROVAL = "awaiting_approval"
     APPROVED = "approved"
     DRAINING = "draining"
     DRAINED = "drained"
+    GATHERING = "gathering"
+    FENCING = "fencing"
+    FENCED = "fenced"
     PROMOTED = "promoted"
     VERIFY_FAILED = "verify_failed"
     VERIFIED = "verified"
@@ -60,6 +68,8 @@ class Limits:
     max_lag_seconds: float = 5.0
     drain_timeout_seconds: float = 10.0
     verify_timeout_seconds: float = 15.0
+    gather_timeout_seconds: float = 5.0
+    """Of an emergency failover: how long the target may take to catch up from a more advanced peer."""
     cooldown_seconds: float = 0.0
     """Least time since these namespaces moved last."""
     plan_valid_seconds: float = 3600.0
@@ -94,6 +104,65 @@ class Request:
     reason: str
     change_ticket: str
     limits: Limits = Limits()
+    accept_data_loss: int | None = None
+    """Of an emergency failover: how many records the requester accepts to lose, in writing."""
+    break_glass: bool = False
+    """Overrides the acceptance and the check that the source is gone; needs mesh.admin and a reason."""
+    reverses: str = ""
+    """Of a failback: the failover whose source is to be active again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossPrediction:
+    """What the new active may lack of one origin. A log is shared by all namespaces that its cluster owns, so for some of
+    them it is an upper bound."""
+
+    origin: str
+    held: int
+    """What the best reachable cluster holds."""
+    heard: int
+    """The highest sequence that anyone heard of."""
+    known_records: int
+    known_bytes: int | None
+    unheard_seconds: float
+    """For how long the source may have admitted writes that nobody heard of; its lease bounds it."""
+    unheard_records: int
+    """An estimate for that time, at the rate last seen."""
+
+    @property
+    def records(self) -> int:
+        return self.known_records + self.unheard_records
+
+
+class Grade(StrEnum):
+    """What became of records that an emergency cut off."""
+
+    PRESUMED_LOST = "presumed_lost"
+    """Heard of, never received; the old active may still have them."""
+    FENCED = "fenced"
+    """Received since, kept, not delivered: to be discarded, exported or replayed."""
+    SUPERSEDED = "superseded"
+    """Their producers have sent them again to the new active."""
+    RECOVERED = "recovered"
+    """Replayed as new records."""
+    DISCARDED = "discarded"
+    EXPORTED = "exported"
+
+
+@dataclass(frozen=True, slots=True)
+class LossRange:
+    """Consecutive sequences of one origin that a new active went on without."""
+
+    namespace: str
+    origin: str
+    epoch: int
+    first: int
+    last: int
+    records: int
+    """Of this namespace, where it is exact."""
+    exact: bool
+    """False: `last` is what had been heard of, and other namespaces' records are among them."""
+    grade: Grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +171,8 @@ class Plan:
     routing: tuple[RoutingChange, ...]
     predicted_loss_records: int
     predicted_outage_seconds: float
+    loss: tuple[LossPrediction, ...]
+    """Of an emergency failover, one for each log that ends early; what `predicted_loss_records` sums up."""
     hash: str
     """`sha256:` over request, source and expected epochs: what an approval is bound to."""
     expires_at: str
@@ -182,6 +253,16 @@ class Failover:
     target_origin: str = ""
     """The log that the target appends to, as it named it when it proved the barrier."""
     drain_started_at: str = ""
+    gather_started_at: str = ""
+    fencing_started_at: str = ""
+    revoked: bool = False
+    """The source still held a claim when the fencing began; it was taken away then."""
+    demoted: bool = False
+    """The source has confirmed that it admits nothing more."""
+    cuts: Mapping[str, Cursor] = field(default_factory=dict)
+    """Of an emergency: namespace → end of the target's unbroken prefix, taken after the gather."""
+    manifest: tuple[LossRange, ...] = ()
+    """What an emergency cut off, as far as it is known; graded again when the old active returns."""
     token: DemotionToken | None = None
     reached: Mapping[str, int] = field(default_factory=dict)
     """namespace → the barrier sequence that the target has proven to hold"""

@@ -1,4 +1,5 @@
-"""What each command and each observation does to a planned failover: value in, value out.
+"""What each command and each observation does to a failover: value in, value out. What only an emergency knows is in
+omnirelay.failover.emergency_workflow.
 
 The runtime loads the record, calls one of these, and writes the result back by compare-and-set together with what it
 implies (locks, routing, audit). `now` is RFC 3339, UTC.
@@ -8,19 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from omnirelay.errors import DrainTimedOut, EpochMoved, PlanExpired, TokenInvalid
+from omnirelay.errors import DrainTimedOut, PlanExpired, TokenInvalid
 from omnirelay.failover.approvals import require_approval
+from omnirelay.failover.events import Event
+from omnirelay.failover.journal import expect_epochs, logged
+from omnirelay.failover.modes import machine
 from omnirelay.failover.plan_hash import plan_hash
-from omnirelay.failover.planned import MACHINE, Event, plan_steps
 from omnirelay.failover.record import (
     Canary,
     Check,
     DemotionToken,
     Failover,
     JournalEntry,
+    LossPrediction,
     Plan,
+    PlanStep,
     Request,
     RoutingChange,
     State,
@@ -37,6 +41,9 @@ def make(
     request: Request,
     routing: RoutingDocument,
     source: str,
+    steps: tuple[PlanStep, ...],
+    loss: tuple[LossPrediction, ...],
+    outage_seconds: float,
     checks: tuple[Check, ...],
     requested_by: str,
     run_url: str,
@@ -47,10 +54,11 @@ def make(
     epochs = {namespace: routing.routes[namespace].epoch for namespace in request.namespaces}
     changes = tuple(RoutingChange(n, source, request.target, e, e + 1) for n, e in epochs.items())
     plan = Plan(
-        steps=plan_steps(source, request.target, request.limits.drain_timeout_seconds),
+        steps=steps,
         routing=changes,
-        predicted_loss_records=0,
-        predicted_outage_seconds=PREDICTED_OUTAGE_SECONDS,
+        predicted_loss_records=sum(prediction.records for prediction in loss),
+        predicted_outage_seconds=outage_seconds,
+        loss=loss,
         hash=plan_hash(request, source, epochs),
         expires_at=expires_at,
     )
@@ -79,10 +87,10 @@ def start_drain(failover: Failover, routing: RoutingDocument, actor: str, now: s
             failover_id=failover.id,
             expires_at=failover.plan.expires_at,
         )
-    state = MACHINE.step(failover.state, Event.DRAIN, failover_id=failover.id)
-    _expect_epochs(failover, routing)
+    state = machine(failover).step(failover.state, Event.DRAIN, failover_id=failover.id)
+    expect_epochs(failover, routing)
     timeout = failover.request.limits.drain_timeout_seconds
-    return _log(
+    return logged(
         replace(failover, state=state, drain_started_at=now), now, "drain", "started", actor, timeout_seconds=timeout
     )
 
@@ -92,23 +100,23 @@ def demote(failover: Failover, token: DemotionToken, now: str) -> Failover:
     if failover.state is not State.DRAINING or failover.token is not None:
         return failover
     barriers = {namespace: barrier.sequence for namespace, barrier in token.barriers.items()}
-    return _log(replace(failover, token=token), now, "drain", "closed", failover.source, barriers=barriers)
+    return logged(replace(failover, token=token), now, "drain", "closed", failover.source, barriers=barriers)
 
 
 def reach(failover: Failover, reached: Mapping[str, int], target_origin: str, now: str) -> Failover:
     """The target has proven that it holds every barrier, and names the log it would append to."""
-    state = MACHINE.step(failover.state, Event.REACHED, failover_id=failover.id)
+    state = machine(failover).step(failover.state, Event.REACHED, failover_id=failover.id)
     if failover.token is None:
         raise TokenInvalid("there is no barrier to reach: the source has not closed yet", failover_id=failover.id)
     moved = replace(failover, state=state, reached=dict(reached), target_origin=target_origin)
-    return _log(moved, now, "drain", "reached", failover.request.target, reached=dict(reached))
+    return logged(moved, now, "drain", "reached", failover.request.target, reached=dict(reached))
 
 
 def expire_drain(failover: Failover, now: str) -> Failover:
     """The source's own undo (I10)."""
-    state = MACHINE.step(failover.state, Event.DRAIN_EXPIRED, failover_id=failover.id)
+    state = machine(failover).step(failover.state, Event.DRAIN_EXPIRED, failover_id=failover.id)
     problem = f"no promotion within {failover.request.limits.drain_timeout_seconds:g} s of the drain"
-    return _log(replace(failover, state=state, problem=problem), now, "drain", "expired", failover.source)
+    return logged(replace(failover, state=state, problem=problem), now, "drain", "expired", failover.source)
 
 
 def promote(failover: Failover, routing: RoutingDocument, actor: str, now: str) -> tuple[Failover, RoutingDocument]:
@@ -117,8 +125,8 @@ def promote(failover: Failover, routing: RoutingDocument, actor: str, now: str) 
     Raises EpochMoved, TokenInvalid, NotApproved, IllegalTransition; the caller has verified the token's signature.
     """
     require_approval(failover)
-    state = MACHINE.step(failover.state, Event.PROMOTE, failover_id=failover.id)
-    _expect_epochs(failover, routing)
+    state = machine(failover).step(failover.state, Event.PROMOTE, failover_id=failover.id)
+    expect_epochs(failover, routing)
     token = failover.token
     if token is None or token.plan_hash != failover.plan.hash or token.failover_id != failover.id:
         raise TokenInvalid("the demotion token is for another plan", failover_id=failover.id)
@@ -135,7 +143,7 @@ def promote(failover: Failover, routing: RoutingDocument, actor: str, now: str) 
         routes[namespace] = Route(namespace, (*route.history, ownership))
     document = RoutingDocument(routing.version + 1, routes)
     promoted = replace(failover, state=state, routing_version=document.version)
-    return _log(promoted, now, "promote", "promoted", actor, routing_version=document.version), document
+    return logged(promoted, now, "promote", "promoted", actor, routing_version=document.version), document
 
 
 def open_writes(failover: Failover, namespace: str, now: str) -> Failover:
@@ -144,16 +152,16 @@ def open_writes(failover: Failover, namespace: str, now: str) -> Failover:
         return failover
     opened = {**failover.opened, namespace: now}
     target = failover.request.target
-    return _log(replace(failover, opened=opened), now, "promote", "opened", target, namespace=namespace)
+    return logged(replace(failover, opened=opened), now, "promote", "opened", target, namespace=namespace)
 
 
 def request_verify(failover: Failover, actor: str, now: str) -> Failover:
     """Asks the target for canaries; a repeated verification starts with new ones."""
     if failover.state is State.PROMOTED and failover.verify_requested_at:
         return failover
-    state = MACHINE.step(failover.state, Event.VERIFY, failover_id=failover.id)
+    state = machine(failover).step(failover.state, Event.VERIFY, failover_id=failover.id)
     asked = replace(failover, state=state, verify_requested_at=now, canaries={}, seen={}, problem="")
-    return _log(asked, now, "verify", "started", actor)
+    return logged(asked, now, "verify", "started", actor)
 
 
 def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -> Failover:
@@ -163,7 +171,7 @@ def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -
     if namespace not in failover.request.namespaces or namespace in failover.canaries:
         return failover
     canaries = {**failover.canaries, namespace: canary}
-    return _log(
+    return logged(
         replace(failover, canaries=canaries),
         now,
         "verify",
@@ -173,53 +181,37 @@ def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -
     )
 
 
-def see_canary(failover: Failover, namespace: str, now: str) -> Failover:
-    """The old active holds the canary with the same digest; the last one verifies the failover. What was seen of an
-    earlier verification, or comes after its end, changes nothing."""
+def see_canary(failover: Failover, namespace: str, witness: str, now: str) -> Failover:
+    """`witness` holds the canary with the same digest: the old active, or in an emergency any other cluster. The last one
+    verifies the failover. What was seen of an earlier verification, or comes after its end, changes nothing."""
     if failover.state is not State.PROMOTED or namespace not in failover.canaries or namespace in failover.seen:
         return failover
     seen = {**failover.seen, namespace: now}
-    moved = _log(replace(failover, seen=seen), now, "verify", "canary_seen", failover.source, namespace=namespace)
+    moved = logged(replace(failover, seen=seen), now, "verify", "canary_seen", witness, namespace=namespace)
     if not set(failover.request.namespaces) <= set(seen):
         return moved
-    state = MACHINE.step(failover.state, Event.VERIFIED, failover_id=failover.id)
-    return _log(replace(moved, state=state), now, "verify", "verified", failover.source)
+    state = machine(failover).step(failover.state, Event.VERIFIED, failover_id=failover.id)
+    return logged(replace(moved, state=state), now, "verify", "verified", witness)
 
 
 def fail_verify(failover: Failover, actor: str, now: str) -> Failover:
-    state = MACHINE.step(failover.state, Event.VERIFY_FAILED, failover_id=failover.id)
+    state = machine(failover).step(failover.state, Event.VERIFY_FAILED, failover_id=failover.id)
     timeout = failover.request.limits.verify_timeout_seconds
     missing = sorted(set(failover.request.namespaces) - set(failover.seen))
-    problem = f"{failover.source} did not confirm the canary of {', '.join(missing)} within {timeout:g} s"
-    return _log(replace(failover, state=state, problem=problem), now, "verify", "failed", actor)
+    problem = f"the canary of {', '.join(missing)} was not seen elsewhere within {timeout:g} s"
+    return logged(replace(failover, state=state, problem=problem), now, "verify", "failed", actor)
 
 
 def complete(failover: Failover, actor: str, now: str) -> Failover:
-    state = MACHINE.step(failover.state, Event.COMPLETE, failover_id=failover.id)
-    return _log(replace(failover, state=state), now, "complete", "completed", actor)
+    state = machine(failover).step(failover.state, Event.COMPLETE, failover_id=failover.id)
+    return logged(replace(failover, state=state), now, "complete", "completed", actor)
 
 
 def abort(failover: Failover, actor: str, reason: str, now: str) -> Failover:
-    state = MACHINE.step(failover.state, Event.ABORT, failover_id=failover.id)
+    state = machine(failover).step(failover.state, Event.ABORT, failover_id=failover.id)
     problem = reason or f"aborted by {actor}"
-    return _log(replace(failover, state=state, problem=problem), now, "abort", "aborted", actor)
+    return logged(replace(failover, state=state, problem=problem), now, "abort", "aborted", actor)
 
 
 def drain_error(failover: Failover) -> DrainTimedOut:
     return DrainTimedOut(f"the drain undid itself: {failover.problem}", failover_id=failover.id)
-
-
-def _expect_epochs(failover: Failover, routing: RoutingDocument) -> None:
-    for namespace, epoch in failover.expected_epochs.items():
-        route = routing.routes.get(namespace)
-        if route is None or route.epoch != epoch or route.active != failover.source:
-            now = f"epoch {route.epoch} at {route.active}" if route else "gone"
-            raise EpochMoved(
-                f"the plan expects {namespace} in epoch {epoch} at {failover.source}; it is {now}",
-                failover_id=failover.id,
-                namespace=namespace,
-            )
-
-
-def _log(failover: Failover, now: str, step: str, event: str, actor: str, **detail: Any) -> Failover:
-    return replace(failover, journal=(*failover.journal, JournalEntry(now, step, event, actor, detail)))

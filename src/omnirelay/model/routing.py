@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from omnirelay.model.position import START, Cursor
+from omnirelay.model.version_vector import VersionVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,19 @@ class Route:
         if cut.epoch < epoch:
             return 0
         return cut.sequence if cut.epoch == epoch else None
+
+    def unbroken_prefix(self, held: VersionVector) -> Cursor:
+        """The end of the longest part of the order, from its start, that `held` covers."""
+        end = START
+        for ownership in self.history:
+            valid_end = self.valid_end(ownership.epoch)
+            have = held[ownership.origin]
+            if valid_end == 0:
+                continue
+            end = Cursor(ownership.epoch, have if valid_end is None else min(have, valid_end))
+            if valid_end is None or have < valid_end:
+                break
+        return end
 
     def is_valid(self, place: Cursor) -> bool:
         """A batch is valid iff its (epoch, sequence) is within the cut of every later ownership."""

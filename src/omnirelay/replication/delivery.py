@@ -63,17 +63,3 @@ def next_step(route: Route, held: VersionVector, delivered: Cursor, scanned: Cur
             # Something of this epoch may still be missing: nothing later is in order.
             break
     return Wait(end_of_prefix)
-
-
-def unbroken_prefix(route: Route, held: VersionVector) -> Cursor:
-    """The end of the longest part of the order, from its start, that `held` covers."""
-    end = START
-    for ownership in route.history:
-        valid_end = route.valid_end(ownership.epoch)
-        have = held[ownership.origin]
-        if valid_end == 0:
-            continue
-        end = Cursor(ownership.epoch, have if valid_end is None else min(have, valid_end))
-        if valid_end is None or have < valid_end:
-            break
-    return end

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 
 
+RATE_SECONDS = 5.0
+"""How fast the moving average of a peer's rate follows."""
+
+
 class CommitHistory:
     """When each recent batch of the own origin was committed; shared by all peers' measurements.
 
@@ -93,9 +97,17 @@ class InboundLag:
     """Monotonic time of the last message from the peer."""
     level_at: float | None = None
     """Monotonic time at which this side was last known to hold everything the peer had."""
+    rate: float = 0.0
+    """Records a second that the peer's log grew by lately; a moving average over heartbeats."""
+    beat_at: float | None = None
+    beat_head: int = 0
 
     def heard(self, head: int, head_size: int, now: float) -> None:
         """A heartbeat with the peer's head."""
+        if self.beat_at is not None and now > self.beat_at:
+            weight = min(1.0, (now - self.beat_at) / RATE_SECONDS)
+            self.rate += weight * ((max(head, self.beat_head) - self.beat_head) / (now - self.beat_at) - self.rate)
+        self.beat_at, self.beat_head = now, max(head, self.beat_head)
         self.head = max(self.head, head)
         self.head_size = max(self.head_size, head_size)
         self.last_contact = now

@@ -11,7 +11,7 @@ from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.log import LogStore
 from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest
-from omnirelay.replication.delivery import Fence, Read, next_step, unbroken_prefix
+from omnirelay.replication.delivery import Fence, Read, next_step
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.signal import Signal
 
@@ -38,7 +38,7 @@ class Delivering:
         """Endless. Raises UnknownNamespace, ResumePointDeleted, CorruptLog."""
         namespace = ids.namespace(request.namespace)
         route = self._route(namespace)
-        delivered = request.after or (unbroken_prefix(route, self.vector) if request.latest else START)
+        delivered = request.after or (route.unbroken_prefix(self.vector) if request.latest else START)
         scanned = delivered
         moved = Signal()
         unlisten = self._log.listen(moved.fire)

@@ -7,7 +7,7 @@ any cluster, and a caller that dies leaves a state that the next one finishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,9 +22,9 @@ from omnirelay.errors import (
     UnknownNamespace,
     VerifyFailed,
 )
-from omnirelay.failover import approvals, workflow
-from omnirelay.failover.planned import HOLDS_LOCK, OPEN
-from omnirelay.failover.preflight import failed, preflight
+from omnirelay.failover import approvals, emergency, emergency_workflow, workflow
+from omnirelay.failover.modes import HOLDS_LOCK, is_open
+from omnirelay.failover.preflight import failed
 from omnirelay.failover.record import Approval, Check, DemotionToken, Failover, Mode, Request, State
 from omnirelay.model.routing import RoutingDocument
 from omnirelay.model.times import rfc3339
@@ -32,6 +32,7 @@ from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, CoordinationStore, Delete, Put, Write
 from omnirelay.runtime.audit import Actor, Auditor, Deed
 from omnirelay.runtime.documents import FAILOVERS, LEASES, LOCKS, ROUTING, ROUTING_DOCUMENT
+from omnirelay.runtime.planning import Planner
 from omnirelay.runtime.view import MeshView
 
 ATTEMPTS = 20
@@ -58,10 +59,12 @@ class Failovers:
         view: MeshView,
         auditor: Auditor,
         clock: Clock,
+        planner: Planner,
         new_id: Callable[[int], str],
         verify_token: Callable[[DemotionToken, str], None],
     ) -> None:
         self._store = store
+        self._planner = planner
         self._view = view
         self._auditor = auditor
         self._clock = clock
@@ -92,22 +95,11 @@ class Failovers:
         existing = self._same(request, actor)
         if existing is not None:
             return existing, False
-        source, request = self._resolve(request)
-        checks = preflight(self._view.evidence(), request, source)
+        source, request = self._planner.resolve(request)
+        checks = self._planner.checks(request, source)
         self._refuse_failed(checks)
-        now_ms = self._clock.wall_ms()
-        expires = rfc3339(now_ms + int(request.limits.plan_valid_seconds * 1000))
-        failover = workflow.make(
-            "" if dry_run else self._new_id(now_ms),
-            request,
-            self._view.routing,
-            source,
-            checks,
-            actor.principal,
-            run_url,
-            rfc3339(now_ms),
-            expires,
-        )
+        id = "" if dry_run else self._new_id(self._clock.wall_ms())
+        failover = self._planner.make(id, request, source, checks, actor, run_url)
         if dry_run:
             return failover, True
         key = FAILOVERS.key(failover.id)
@@ -138,34 +130,7 @@ class Failovers:
     def _startable(self, failover: Failover) -> bool:
         epochs = {name: route.epoch for name, route in self._view.routing.routes.items()}
         current = all(epochs.get(name) == epoch for name, epoch in failover.expected_epochs.items())
-        return failover.state in OPEN and current and failover.plan.expires_at > self._now()
-
-    def _resolve(self, request: Request) -> tuple[str, Request]:
-        """The source, and the request with its namespaces spelt out."""
-        if request.mode is not Mode.PLANNED:
-            raise ModeUnsupported(f"mode {request.mode} is not available", modes="planned")
-        routes = self._view.routing.routes
-        unknown = [name for name in request.namespaces if name not in routes]
-        if unknown:
-            known = ", ".join(sorted(routes)) or "none"
-            raise UnknownNamespace(f"there is no namespace {unknown[0]!r}", namespace=unknown[0], known=known)
-        names = tuple(sorted(set(request.namespaces))) or tuple(
-            sorted(name for name, route in routes.items() if route.active != request.target)
-        )
-        if not names:
-            raise BadRequest(f"{request.target} owns every namespace already", target=request.target)
-        sources = {routes[name].active for name in names}
-        if len(sources) > 1:
-            raise BadRequest(
-                f"the namespaces are active in different clusters ({', '.join(sorted(sources))}); move them one by one",
-                sources=sorted(sources),
-            )
-        (source,) = sources
-        if source == request.target:
-            raise BadRequest(f"{request.target} owns {', '.join(names)} already", target=request.target)
-        if request.target not in self._view.clusters:
-            raise NotFound(f"there is no cluster {request.target!r}", kind="clusters", cluster=request.target)
-        return source, replace(request, namespaces=names)
+        return is_open(failover) and current and failover.plan.expires_at > self._now()
 
     # --- approving -------------------------------------------------------------------------------------------
 
@@ -206,7 +171,7 @@ class Failovers:
         predicted = failover
         if not _under_way(name, failover):
             predicted = change(failover)
-            if name == "drain":
+            if name == "drain" or (name == "promote" and failover.request.mode is Mode.EMERGENCY):
                 checks = await self._gate(failover)
             if not dry_run:
                 failover = await self._write(failover_id, name, change, actor, reason)
@@ -219,15 +184,16 @@ class Failovers:
         now, view = self._now, self._view
         return {
             "drain": lambda a, r: lambda f: workflow.start_drain(f, view.routing, a.principal, now()),
-            "promote": lambda a, r: lambda f: self._promote(f, a)[0],
+            "promote": lambda a, r: lambda f: self._start_promotion(f, a),
             "verify": lambda a, r: lambda f: workflow.request_verify(f, a.principal, now()),
             "complete": lambda a, r: lambda f: workflow.complete(f, a.principal, now()),
             "abort": lambda a, r: lambda f: workflow.abort(f, a.principal, r, now()),
         }
 
     async def _write(self, failover_id: str, name: str, change: Change, actor: Actor, reason: str) -> Failover:
-        if name == "promote":
-            return await self._commit_promotion(failover_id, actor)
+        failover, _ = await self.load(failover_id)
+        if name == "promote" and failover.request.mode is not Mode.EMERGENCY:
+            return await self.commit_promotion(failover_id, actor)
         done = _DONE[name]
 
         def once(failover: Failover) -> Failover:
@@ -239,33 +205,42 @@ class Failovers:
         """Judges again while nothing has started; afterwards the lock and the drain would fail their own checks."""
         if failover.state not in (State.AWAITING_APPROVAL, State.APPROVED):
             return StepResult(failover, True, failover.checks)
-        checks = preflight(self._view.evidence(), failover.request, failover.source)
+        checks = self._planner.checks(failover.request, failover.source)
         self._refuse_failed(checks, failover.id)
         return StepResult(failover, True, checks)
 
     async def _gate(self, failover: Failover) -> tuple[Check, ...]:
         """The cheap gate: everything is checked once more while the source is still serving."""
         await self._refuse_locked(failover)
-        checks = preflight(self._view.evidence(), failover.request, failover.source)
+        checks = self._planner.checks(failover.request, failover.source)
         self._refuse_failed(checks, failover.id)
         return checks
 
+    def _start_promotion(self, failover: Failover, actor: Actor) -> Failover:
+        """Of an emergency the intent, which the target's replicator carries out; else the promotion itself."""
+        if failover.request.mode is not Mode.EMERGENCY:
+            return self._promote(failover, actor)[0]
+        predictions = self._planner.predictions(failover.request, failover.source)
+        return emergency_workflow.start(failover, self._view.routing, predictions, actor.principal, self._now())
+
     def _promote(self, failover: Failover, actor: Actor) -> tuple[Failover, RoutingDocument]:
+        if failover.request.mode is Mode.EMERGENCY:
+            return emergency_workflow.promote(failover, self._view.routing, actor.principal, self._now())
         promoted, routing = workflow.promote(failover, self._view.routing, actor.principal, self._now())
         if failover.token is not None:  # without one the line above has raised
             self._verify_token(failover.token, failover.source)
         return promoted, routing
 
-    async def _commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
+    async def commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
         """The one compare-and-set of I8: failover, routing, leases, audit."""
         for _ in range(ATTEMPTS):
             await self._view.refresh()
             before, revision = await self.load(failover_id)
-            if before.state is not State.DRAINED and before.routing_version:
+            if before.routing_version:
                 return before
             routing_revision = self._view.routing_revision
             after, routing = self._promote(before, actor)
-            # The old active has confirmed its demotion by the token, so its lease ends here and not by time.
+            # The old active has confirmed its demotion by the token, or its claims are gone: nothing of it is cut short.
             writes: list[Write] = [Delete(LEASES.key(namespace)) for namespace in after.request.namespaces]
             writes += [
                 Put(ROUTING, ROUTING_DOCUMENT.encode(routing)),
@@ -293,8 +268,11 @@ class Failovers:
 
     # --- writing ---------------------------------------------------------------------------------------------
 
-    async def mutate(self, failover_id: str, change: Change, actor: Actor, action: str, why: str = "") -> Failover:
-        """Applies `change` by compare-and-set, with the locks that its new state implies and an audit entry.
+    async def mutate(
+        self, failover_id: str, change: Change, actor: Actor, action: str, why: str = "", also: Sequence[Write] = ()
+    ) -> Failover:
+        """Applies `change` by compare-and-set, with the locks that its new state implies, the writes `also`, and an audit
+        entry.
 
         `change` may run more than once and raises to refuse; returning its argument means that nothing is to be done.
         Raises OperationInProgress when another failover holds a namespace that this one now needs.
@@ -305,7 +283,7 @@ class Failovers:
             if after == before:
                 return before
             key = FAILOVERS.key(failover_id)
-            writes: list[Write] = [Put(key, FAILOVERS.encode(after))]
+            writes: list[Write] = [Put(key, FAILOVERS.encode(after)), *also]
             compares = [Compare(key, revision)]
             locks = [LOCKS.key(namespace) for namespace in after.request.namespaces]
             if before.state not in HOLDS_LOCK and after.state in HOLDS_LOCK:
@@ -369,7 +347,7 @@ def _under_way(name: str, failover: Failover) -> bool:
     if name == "drain":
         return failover.state is State.DRAINING
     if name == "promote":
-        return failover.state in _PROMOTED
+        return failover.state in _PROMOTED | emergency.SOURCE_BARRED
     return name == "verify" and failover.state is State.PROMOTED and bool(failover.verify_requested_at)
 
 
@@ -377,7 +355,8 @@ def _raise_if_undone(name: str, failover: Failover) -> None:
     """What the caller waits for, now or since an earlier call, will not come."""
     if name in ("drain", "promote") and failover.state is State.ABORTED:
         if failover.journal[-1].event == "expired":
-            raise workflow.drain_error(failover)
+            emergency_ = failover.request.mode is Mode.EMERGENCY
+            raise emergency_workflow.gather_error(failover) if emergency_ else workflow.drain_error(failover)
         raise IllegalTransition(
             f"the failover was aborted: {failover.problem}", failover_id=failover.id, state="aborted", allowed="nothing"
         )

@@ -74,6 +74,9 @@ class Links:
             clock_skew_seconds=link.skew_seconds,
             digest_agrees=link.digest_agrees,
             transport=link.transport,
+            heard=link.inbound.head if link.inbound.last_contact is not None else None,
+            heard_bytes=link.inbound.head_size if link.inbound.last_contact is not None else None,
+            heard_rate=link.inbound.rate,
             acknowledged=dict(link.acknowledged or {}),
         )
 

@@ -13,12 +13,13 @@ import logging
 from dataclasses import dataclass, replace
 
 from omnirelay.errors import CoordinationUnavailable, Draining, NotActive, OmniRelayError, UnknownNamespace
+from omnirelay.failover.emergency import SOURCE_BARRED
 from omnirelay.failover.evidence import LeaseClaim
 from omnirelay.failover.lease import Lease, Timing
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, CoordinationStore, Put
-from omnirelay.runtime.documents import LEASES, ROUTING
+from omnirelay.runtime.documents import LEASES, LOCKS, ROUTING
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.signal import Signal
 from omnirelay.runtime.view import RETRY_SECONDS, MeshView
@@ -35,6 +36,9 @@ class Claim:
 
     epoch: int
     revision: int
+    confirmed_at: float
+    """Monotonic time at which the renewal was sent after which the key was last seen to stand. A claim that somebody
+    deleted thus ends within a ttl, also for a holder whose watch hangs."""
 
 
 class Ownerships:
@@ -112,6 +116,7 @@ class Ownerships:
             or claim.epoch != current.epoch
             or self._lease is None
             or not self._lease.admits(self._clock.monotonic(), self._timing)
+            or not Lease(self._lease.id, claim.confirmed_at).admits(self._clock.monotonic(), self._timing)
         ):
             raise self._not_active(route)
 
@@ -166,6 +171,7 @@ class Ownerships:
         sent = self._clock.monotonic()
         if self._lease is not None and await self._store.keep_alive(self._lease.id):
             self._lease = replace(self._lease, renewed_at=sent)
+            await self._confirm(sent)
         else:
             if self._lease is not None:
                 _log.warning("the lease ended; claiming again")
@@ -173,6 +179,14 @@ class Ownerships:
             self._lease = Lease(await self._store.grant_lease(self._timing.lease_ttl), sent)
             self.changed.fire()
         self._view.answered()
+
+    async def _confirm(self, sent: float) -> None:
+        """Claims whose keys still stand as they were written are good for another ttl."""
+        snapshot = await self._store.list(LEASES.prefix)
+        standing = {LEASES.name(entry.key): entry.revision for entry in snapshot.entries}
+        for namespace, claim in self._claims.items():
+            if standing.get(namespace) == claim.revision:
+                self._claims[namespace] = replace(claim, confirmed_at=sent)
 
     async def run_claims(self) -> None:
         """Installs new epochs and claims what this cluster owns, whenever the view changes, until cancelled."""
@@ -209,21 +223,31 @@ class Ownerships:
         held = self._view.leases.get(namespace)
         return self._view.revision < claim.revision or (held is not None and held.cluster == self._cluster)
 
+    def _barred(self, namespace: str) -> bool:
+        """An emergency is taking the namespace away from this cluster."""
+        return any(
+            failover.state in SOURCE_BARRED and failover.source == self._cluster and namespace in failover.request.namespaces
+            for failover in self._view.failovers.values()
+        )
+
     async def _claim(self, route: Route, lease: Lease) -> None:
         """Puts this cluster's name on the namespace, unless another's lease stands or the routing has moved. A claim of
         this cluster's former process is taken over: the log's lock proves that it is gone."""
         held = self._view.leases.get(route.namespace)
-        if held is not None and held.cluster != self._cluster:
+        if (held is not None and held.cluster != self._cluster) or self._barred(route.namespace):
             return
+        sent = self._clock.monotonic()
         key = LEASES.key(route.namespace)
         outcome = await self._store.transact(
             [
                 Compare(key, self._view.lease_revisions.get(route.namespace, 0)),
                 Compare(ROUTING, self._view.routing_revision),
+                # An emergency that begins meanwhile takes the lock, and then this claim must not come back.
+                Compare(LOCKS.key(route.namespace), self._view.lock_revisions.get(route.namespace, 0)),
             ],
             [Put(key, LEASES.encode(LeaseClaim(self._cluster, route.epoch)), lease.id)],
         )
         if outcome.succeeded:
-            self._claims[route.namespace] = Claim(route.epoch, outcome.revision)
+            self._claims[route.namespace] = Claim(route.epoch, outcome.revision, sent)
             _log.info("%s claimed in epoch %d", route.namespace, route.epoch)
             self.changed.fire()

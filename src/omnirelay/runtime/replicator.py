@@ -28,6 +28,7 @@ from omnirelay.runtime.inbound import Inbound
 from omnirelay.runtime.links import Links
 from omnirelay.runtime.outbound import Outbound
 from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.planning import Planner
 from omnirelay.runtime.publishing import FromProducer, Publishing, ToProducer
 from omnirelay.runtime.reporter import Host, Reporter
 from omnirelay.runtime.sequencer import Sequencer
@@ -89,7 +90,8 @@ class Replicator:
         self.sequencer = Sequencer(world.log, origin, clock, world.encode_header, world.control_records)
         self.ownerships = Ownerships(cluster, store, self.view, self.sequencer, clock, timing)
         self.links = Links(self.sequencer, clock, timing)
-        self.failovers = Failovers(store, self.view, self.auditor, clock, world.new_id, world.verify)
+        planner = Planner(self.view, clock, timing)
+        self.failovers = Failovers(store, self.view, self.auditor, clock, planner, world.new_id, world.verify)
         self.clusters = Clusters(self.view, self.auditor)
         self.outbound = Outbound(
             cluster, self.sequencer, self.links, clock, timing, protocol, lambda peer: peer in self.view.clusters

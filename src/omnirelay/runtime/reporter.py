@@ -81,6 +81,7 @@ class Reporter:
             log_format=LOG_FORMAT,
             at_ms=self._clock.wall_ms(),
             vector={origin: head.sequence for origin, head in heads.items()},
+            sizes={origin: head.size for origin, head in heads.items()},
             digests={origin: head.digest.hex() for origin, head in heads.items()},
             peers={peer: self._links.report(peer) for peer in sorted(peers)},
             admits=self._ownerships.admitting(),

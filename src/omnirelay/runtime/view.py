@@ -44,6 +44,7 @@ class MeshView:
         self.leases: dict[str, LeaseClaim] = {}
         self.lease_revisions: dict[str, int] = {}
         self.locks: dict[str, str] = {}
+        self.lock_revisions: dict[str, int] = {}
         self.failovers: dict[str, Failover] = {}
         self.failover_revisions: dict[str, int] = {}
         self._revisions: dict[str, int] = {}
@@ -138,7 +139,9 @@ class MeshView:
             self.leases = _with(self.leases, name, LEASES.decode(entry.value) if entry else None)
             self.lease_revisions = _with(self.lease_revisions, name, entry.revision if entry else None)
         elif key.startswith(LOCKS.prefix):
-            self.locks = _with(self.locks, LOCKS.name(key), LOCKS.decode(entry.value) if entry else None)
+            name = LOCKS.name(key)
+            self.locks = _with(self.locks, name, LOCKS.decode(entry.value) if entry else None)
+            self.lock_revisions = _with(self.lock_revisions, name, entry.revision if entry else None)
         elif key.startswith(FAILOVERS.prefix):
             name = FAILOVERS.name(key)
             self.failovers = _with(self.failovers, name, FAILOVERS.decode(entry.value) if entry else None)

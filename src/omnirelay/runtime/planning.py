@@ -1,0 +1,104 @@
+"""Turning a request into a plan: which source, which checks, which prediction. Judged by mode; stores nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from omnirelay.errors import BadRequest, FailbackRefused, NotFound, UnknownNamespace
+from omnirelay.failover import emergency, emergency_preflight, loss, planned, preflight, workflow
+from omnirelay.failover.lease import Timing
+from omnirelay.failover.record import Check, Failover, Mode, Request, State
+from omnirelay.model.times import rfc3339
+from omnirelay.ports.clock import Clock
+from omnirelay.runtime.audit import Actor
+from omnirelay.runtime.view import MeshView
+
+
+class Planner:
+    def __init__(self, view: MeshView, clock: Clock, timing: Timing) -> None:
+        self._view = view
+        self._clock = clock
+        self._timing = timing
+
+    def resolve(self, request: Request) -> tuple[str, Request]:
+        """The source, and the request with target and namespaces spelt out. Raises typed errors for what cannot be."""
+        if request.mode is Mode.FAILBACK:
+            request = self._home(request)
+        routes = self._view.routing.routes
+        unknown = [name for name in request.namespaces if name not in routes]
+        if unknown:
+            known = ", ".join(sorted(routes)) or "none"
+            raise UnknownNamespace(f"there is no namespace {unknown[0]!r}", namespace=unknown[0], known=known)
+        names = tuple(sorted(set(request.namespaces))) or tuple(
+            sorted(name for name, route in routes.items() if route.active != request.target)
+        )
+        if not names:
+            raise BadRequest(f"{request.target} owns every namespace already", target=request.target)
+        sources = {routes[name].active for name in names}
+        if len(sources) > 1:
+            raise BadRequest(
+                f"the namespaces are active in different clusters ({', '.join(sorted(sources))}); move them one by one",
+                sources=sorted(sources),
+            )
+        (source,) = sources
+        if source == request.target:
+            raise BadRequest(f"{request.target} owns {', '.join(names)} already", target=request.target)
+        if request.target not in self._view.clusters:
+            raise NotFound(f"there is no cluster {request.target!r}", kind="clusters", cluster=request.target)
+        return source, replace(request, namespaces=names)
+
+    def _home(self, request: Request) -> Request:
+        """A failback goes to the source of the failover that it reverses, with that one's namespaces."""
+        reversed_ = self._view.failovers.get(request.reverses)
+        if reversed_ is None:
+            raise NotFound(
+                f"there is no failover {request.reverses!r}", kind="failovers", failover_id=request.reverses
+            )
+        if reversed_.state is not State.COMPLETED:
+            raise FailbackRefused(
+                f"failover {reversed_.id} is {reversed_.state}, not completed",
+                failover_id=reversed_.id,
+                command=f"omnirelay mesh failovers resume {reversed_.id}",
+            )
+        return replace(
+            request, target=reversed_.source, namespaces=request.namespaces or reversed_.request.namespaces
+        )
+
+    def checks(self, request: Request, source: str) -> tuple[Check, ...]:
+        """The preflight of the request's mode, on what is known now."""
+        evidence = self._view.evidence()
+        if request.mode is Mode.EMERGENCY:
+            return emergency_preflight.preflight(evidence, request, source, self._timing.lease_ttl)
+        return preflight.preflight(evidence, request, source)
+
+    def predictions(self, request: Request, source: str) -> tuple[loss.LossPrediction, ...]:
+        """Empty unless something may be lost."""
+        if request.mode is not Mode.EMERGENCY:
+            return ()
+        return loss.predict(self._view.evidence(), request, source, self._timing.lease_ttl)
+
+    def make(
+        self, id: str, request: Request, source: str, checks: tuple[Check, ...], actor: Actor, run_url: str
+    ) -> Failover:
+        """The plan as a record."""
+        limits, now_ms = request.limits, self._clock.wall_ms()
+        if request.mode is Mode.EMERGENCY:
+            steps = emergency.plan_steps(source, request.target, self._timing.lease_ttl)
+            outage = self._timing.lease_ttl + limits.gather_timeout_seconds
+        else:
+            steps = planned.plan_steps(source, request.target, limits.drain_timeout_seconds)
+            outage = workflow.PREDICTED_OUTAGE_SECONDS
+        return workflow.make(
+            id,
+            request,
+            self._view.routing,
+            source,
+            steps,
+            self.predictions(request, source),
+            outage,
+            checks,
+            actor.principal,
+            run_url,
+            rfc3339(now_ms),
+            rfc3339(now_ms + int(limits.plan_valid_seconds * 1000)),
+        )
