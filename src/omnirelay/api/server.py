@@ -72,7 +72,6 @@ class ControlServer:
             server_header=False,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
             ssl_context_factory=lambda _config, _default: self._context or server_context(self._tls),
         )
         config.load()
@@ -85,15 +84,28 @@ class ControlServer:
         self._ticking = asyncio.create_task(server.main_loop(), name="control-api")
 
     async def stop(self) -> None:
-        """Stops listening, ends event streams, and gives other requests two seconds."""
+        """Stops listening, ends event streams, gives other requests two seconds, then cuts every connection.
+
+        uvicorn's own shutdown would wait for idle callers to agree that TLS ends; nothing is owed to them.
+        """
         if self._server is None or self._ticking is None:
             return
+        server, self._server = self._server, None
+        for listener in server.servers:
+            listener.close()
         self._app.state.closing.set()
         self._app.state.services.view.changed.fire()
-        self._server.should_exit = True
-        await self._ticking
-        await self._server.shutdown()
-        self._server = self._ticking = None
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        if server.server_state.tasks:
+            await asyncio.wait(server.server_state.tasks, timeout=GRACE_SECONDS)
+        for task in list(server.server_state.tasks):
+            task.cancel()
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
+        self._ticking.cancel()
+        await asyncio.wait([self._ticking])
+        self._ticking = None
 
     def reload_certificates(self) -> None:
         """Reads the files again, for connections from now on. Raises ConfigInvalid, and keeps the old ones then.

@@ -130,7 +130,8 @@ class Ownerships:
     def _draining(self, route: Route, target: str) -> Draining:
         return Draining(
             f"{route.namespace} is being handed over to {target}",
-            **self._where(target, route.epoch + 1),
+            # The epoch that is: a producer never forgets one, and an undone drain does not come to the next.
+            **self._where(target, route.epoch),
             retry_after_seconds=DRAIN_RETRY_SECONDS,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class World:
     """Raises TokenInvalid unless the named cluster has signed the token."""
     host: Callable[[], Host]
     new_id: Callable[[int], str]
+    jitter: Callable[[], float] = random.random
 
 
 class Replicator:
@@ -166,7 +168,7 @@ class Replicator:
             while True:
                 seen = self.view.changed.version
                 members = set(self.view.clusters) - {self.cluster}
-                for peer in members - set(self._inbound):
+                for peer in sorted(members - set(self._inbound)):
                     self._inbound[peer] = asyncio.create_task(self._receive_from(peer).run())
                 for peer in set(self._inbound) - members:
                     self._inbound.pop(peer).cancel()
@@ -183,7 +185,15 @@ class Replicator:
     def _receive_from(self, peer: str) -> Inbound:
         world = self._world
         return Inbound(
-            self.cluster, peer, world.dialer, self.sequencer, self.view, self.links, world.clock, self.protocol
+            self.cluster,
+            peer,
+            world.dialer,
+            self.sequencer,
+            self.view,
+            self.links,
+            world.clock,
+            self.protocol,
+            world.jitter,
         )
 
     async def _retain(self) -> None:

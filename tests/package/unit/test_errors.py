@@ -34,7 +34,7 @@ def test_a_code_belongs_to_one_class(cls):
 @every_class
 def test_the_table_finds_every_code(cls):
     found = error_table()[cls.code]
-    assert issubclass(cls, found)
+    assert issubclass(found, cls)
     assert found.code == cls.code
 
 

@@ -15,6 +15,7 @@ from tests.package.unit.api.mesh import PLAN, Agents, background
 from omnirelay import pki
 from omnirelay.api import ControlServer, TlsFiles, create_app
 from omnirelay.errors import ConfigInvalid
+from omnirelay.failover.record import State
 from omnirelay.model.access import Scope
 
 DORA = "spiffe://omnirelay/operator/dora"
@@ -145,12 +146,22 @@ async def test_stopping_ends_streams_and_frees_the_port(server, site, mesh):
     async with caller(server, site.context(), token="reader") as client, client.stream("GET", path) as events:
         lines = events.aiter_lines()
         assert await anext(lines) == "event: routing"
-        stopping = asyncio.create_task(server.stop())
+        await server.stop()
         assert [line[:5] async for line in lines] == ["data:", ""]
-        await client.aclose()
-        await stopping
     socket.create_server(("127.0.0.1", port)).close()
     await server.stop()
+
+
+async def test_stopping_does_not_wait_for_a_step_longer_than_its_grace(server, site, mesh, monkeypatch):
+    monkeypatch.setattr("omnirelay.api.server.GRACE_SECONDS", 0.01)
+    failover_id = await mesh.approved()
+    async with caller(server, site.context(), token="alice") as client:
+        waiting = asyncio.create_task(client.post(f"/control/failovers/{failover_id}/drain"))
+        while mesh.view.failovers[failover_id].state is not State.DRAINING:
+            await mesh.view.changed.wait_beyond(mesh.view.changed.version)
+        await server.stop()
+        with pytest.raises(httpx.TransportError):
+            await waiting
 
 
 async def test_a_taken_port_is_an_error_and_not_the_end_of_the_process(server, mesh, site):

@@ -52,9 +52,9 @@ def test_the_data_stays_when_asked_for(tmp_path):
 
 
 def test_two_demos_do_not_share_a_checkout(tmp_path):
-    with Workspace(tmp_path).opened(keep=False):
-        with pytest.raises(DemoFailed, match="another demo"), Workspace(tmp_path).opened(keep=False):
-            pass
+    first, second = Workspace(tmp_path).opened(keep=False), Workspace(tmp_path).opened(keep=False)
+    with first, pytest.raises(DemoFailed, match="another demo"), second:
+        pass
 
 
 def test_the_checkout_is_found_from_the_code():

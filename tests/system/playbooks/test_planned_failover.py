@@ -1,0 +1,252 @@
+"""The shipped playbook of the planned failover against a mesh of real processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.system.support.playbooks import BIN, CHECKOUT, FQCN, Playbooks, active, deciding, passive, state_of
+
+from omnirelay.demo.ledger import judge
+from omnirelay.demo.load import Load
+from omnirelay.demo.mesh import APPROVER, CLIENT, LocalMesh
+from omnirelay.demo.planned import approve
+
+pytestmark = pytest.mark.timeout(180)  # a whole playbook, and some tests start a mesh of their own
+
+TICKET = {"mesh_change_ticket": "CHG-7", "mesh_reason": "system test"}
+WRAPPER = CHECKOUT / "runbooks/planned_failover.yml"
+
+
+def record(mesh: LocalMesh, failover_id: str) -> dict[str, Any]:
+    with mesh.control() as client:
+        return client.failover(failover_id).body
+
+
+def newest(mesh: LocalMesh) -> dict[str, Any]:
+    with mesh.control() as client:
+        return max(client.failovers(), key=lambda failover: failover["created_at"])
+
+
+# --- the ways to start it -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("playbook", [FQCN, WRAPPER], ids=["name", "wrapper"])
+def test_it_makes_the_target_active_with_the_next_epoch(playbooks: Playbooks, playbook: str | Path) -> None:
+    mesh, target = playbooks.mesh, passive(playbooks.mesh)
+    before = newest_epoch(mesh)
+    report = playbooks.directory / "report.json"
+    done = playbooks.run_deciding(playbook, mesh_target=target, mesh_report_json=str(report), **TICKET)
+    assert done.status == 0, done.output
+    assert (active(mesh), newest_epoch(mesh)) == (target, before + 1)
+    evidence = json.loads(report.read_text())
+    assert (evidence["state"], evidence["target"], evidence["change_ticket"]) == ("completed", target, "CHG-7")
+
+
+def newest_epoch(mesh: LocalMesh) -> int:
+    with mesh.control() as client:
+        clusters = client.clusters()["clusters"]
+    return max(owned["epoch"] for cluster in clusters for owned in cluster["namespaces"])
+
+
+def test_a_job_of_ansible_runner_waits_for_the_approval_from_elsewhere(playbooks: Playbooks) -> None:
+    """As a controller runs it: a pseudo-terminal with nobody at it, and no mesh_approval_mode given."""
+    mesh, target = playbooks.mesh, passive(playbooks.mesh)
+    job = playbooks.directory / "job"
+    (job / "project").mkdir(parents=True)
+    (job / "env").mkdir()
+    (job / "env/extravars").write_text(json.dumps({"mesh_target": target, **TICKET}))
+    command = [str(BIN / "ansible-runner"), "run", str(job), "--playbook", FQCN, "--ident", "1"]
+    with playbooks.started(command) as running:
+        done = deciding(running, lambda failover_id: approve(mesh, failover_id))
+    assert done.status == 0, done.output
+    assert active(mesh) == target
+    assert (job / "artifacts/1/status").read_text() == "successful"
+
+
+# --- what changes nothing -----------------------------------------------------------------------------------------
+
+
+def test_check_mode_shows_the_plan_and_changes_nothing(playbooks: Playbooks) -> None:
+    mesh = playbooks.mesh
+    before, source, target = state_of(mesh), active(mesh), passive(mesh)
+    done = playbooks.run(FQCN, "--check", "--diff", mesh_target=target, **TICKET)
+    assert done.status == 0, done.output
+    assert f"{source} -> {target}" in done.output
+    assert "check pass     target_lag" in done.output
+    assert state_of(mesh) == before
+
+
+def test_a_check_that_fails_ends_it_before_anything_is_begun(playbooks: Playbooks) -> None:
+    mesh = playbooks.mesh
+    routing = state_of(mesh)["routing"]
+    done = playbooks.run(FQCN, mesh_target=passive(mesh), mesh_reason="no ticket", mesh_change_ticket="")
+    assert done.status != 0
+    assert "change_ticket" in done.output
+    assert state_of(mesh)["routing"] == routing
+
+
+def test_a_denial_ends_it_and_leaves_the_mesh_alone(playbooks: Playbooks) -> None:
+    mesh = playbooks.mesh
+    source, routing = active(mesh), state_of(mesh)["routing"]
+
+    def deny(failover_id: str) -> None:
+        with mesh.control(APPROVER) as client:
+            plan = client.failover(failover_id).body["plan"]
+            client.decide(failover_id, "deny", plan_hash=plan["hash"], comment="not today")
+
+    done = playbooks.run_deciding(FQCN, decide=deny, mesh_target=passive(mesh), **TICKET)
+    assert done.status != 0
+    assert "not today" in done.output
+    assert newest(mesh)["state"] == "denied"
+    assert (active(mesh), state_of(mesh)["routing"]) == (source, routing)
+
+
+def test_without_a_terminal_and_without_a_word_about_approval_it_fails_closed(playbooks: Playbooks) -> None:
+    mesh = playbooks.mesh
+    routing = state_of(mesh)["routing"]
+    done = playbooks.run(FQCN, mesh_target=passive(mesh), **TICKET)
+    assert done.status != 0
+    assert "nobody can be asked" in done.output
+    assert newest(mesh)["state"] == "aborted"
+    assert state_of(mesh)["routing"] == routing
+
+
+# --- nothing gets past the gate -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--limit", "eu_west"],
+        ["--start-at-task", "(3/6) Drain"],
+        ["--start-at-task", "no such task"],
+        ["--skip-tags", "always"],
+    ],
+    ids=" ".join,
+)
+def test_a_part_of_the_playbook_does_not_run(playbooks: Playbooks, arguments: list[str]) -> None:
+    before = state_of(playbooks.mesh)
+    done = playbooks.run(FQCN, *arguments, mesh_target=passive(playbooks.mesh), **TICKET)
+    assert done.status != 0, done.output
+    assert state_of(playbooks.mesh) == before
+
+
+def test_tags_leave_the_gate_in_place(playbooks: Playbooks) -> None:
+    mesh = playbooks.mesh
+    routing = state_of(mesh)["routing"]
+    done = playbooks.run(
+        FQCN,
+        "--tags",
+        "promote",
+        mesh_target=passive(mesh),
+        mesh_approval_mode="api",
+        mesh_approval_timeout=1,
+        **TICKET,
+    )
+    assert done.status != 0
+    assert "nobody decided within 1 s" in done.output
+    assert state_of(mesh)["routing"] == routing
+
+
+def test_the_control_plane_refuses_a_playbook_without_the_gate(playbooks: Playbooks) -> None:
+    mesh = playbooks.mesh
+    routing = state_of(mesh)["routing"]
+    ungated = playbooks.directory / "ungated.yml"
+    ungated.write_text(UNGATED)
+    done = playbooks.run(ungated, target=passive(mesh))
+    assert done.status != 0
+    assert "DRAIN not_approved" in done.output
+    assert "PROMOTE not_approved" in done.output
+    assert state_of(mesh)["routing"] == routing
+    with mesh.control() as client:
+        client.step(newest(mesh)["id"], "abort", reason="the test is over")
+
+
+UNGATED = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - omnirelay.mesh.failover: {target: "{{ target }}", change_ticket: CHG-7, reason: no gate}
+      register: planned
+    - omnirelay.mesh.failover_step: {failover_id: "{{ planned.failover.id }}", step: drain}
+      register: drained
+      ignore_errors: true
+    - omnirelay.mesh.failover_step: {failover_id: "{{ planned.failover.id }}", step: promote}
+      register: promoted
+      ignore_errors: true
+    - ansible.builtin.fail:
+        msg: "DRAIN {{ drained.error.code }}, PROMOTE {{ promoted.error.code }}"
+"""
+
+
+# --- what goes wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        "waits for approval",
+        "TASK [(3/6) Drain]",
+        "TASK [(4/6) Promote]",
+        "TASK [(5/6) Verify]",
+        "TASK [omnirelay.mesh.verify : Close the record]",
+        "TASK [(6/6) Report]",
+    ],
+)
+def test_killed_at_any_phase_another_run_goes_on_and_nothing_is_lost(
+    own_mesh: LocalMesh, tmp_path: Path, phase: str
+) -> None:
+    playbooks = Playbooks(tmp_path, own_mesh)
+    endpoints = {member.cluster: member.grpc for member in own_mesh.members.values()}
+    with Load(endpoints, own_mesh.credentials(CLIENT), rate=200, seed=1) as load:
+        load.wait_flowing(30)
+        limits = {"drain_timeout_seconds": 30}
+        with playbooks.start(
+            FQCN, mesh_target="eu-west", mesh_limits=limits, mesh_approval_mode="api", **TICKET
+        ) as running:
+            running.until("waits for approval")
+            failover_id = newest(own_mesh)["id"]
+            if phase not in running.seen[-1]:
+                approve(own_mesh, failover_id)
+                running.until(phase)
+            running.kill()
+        resumed = playbooks.run_deciding(FQCN, mesh_failover_id=failover_id)
+        assert resumed.status == 0, resumed.output
+        verdict = judge(load.finish())
+    assert record(own_mesh, failover_id)["state"] == "completed"
+    assert active(own_mesh) == "eu-west"
+    assert verdict.acknowledged > 0
+    assert (verdict.lost, verdict.duplicated, verdict.reordered, verdict.consistent) == (0, 0, 0, True)
+
+
+def test_a_failure_before_promotion_is_undone_and_the_source_admits_writes(own_mesh: LocalMesh, tmp_path: Path) -> None:
+    """The target stops while the gate waits, so it never reaches the barrier."""
+    playbooks = Playbooks(tmp_path, own_mesh, clusters=["us-east", "ap-south"])
+    endpoints = {member.cluster: member.grpc for member in own_mesh.members.values()}
+
+    def approve_and_stop_the_target(failover_id: str) -> None:
+        approve(own_mesh, failover_id)
+        own_mesh.pause("eu-west")
+
+    with Load(endpoints, own_mesh.credentials(CLIENT), rate=200, seed=1) as load:
+        load.wait_flowing(30)
+        done = playbooks.run_deciding(
+            FQCN,
+            decide=approve_and_stop_the_target,
+            mesh_target="eu-west",
+            mesh_limits={"drain_timeout_seconds": 2},
+            **TICKET,
+        )
+        assert done.status != 0
+        assert "us-east admits writes" in done.output
+        acknowledged = load.ledger.acknowledged
+        own_mesh.resume("eu-west")
+        own_mesh.wait_level()
+        verdict = judge(load.finish())
+    assert newest(own_mesh)["state"] == "aborted"
+    assert (active(own_mesh), newest_epoch(own_mesh)) == ("us-east", 1)
+    assert verdict.acknowledged > acknowledged, "writes went on after the undo"
+    assert (verdict.lost, verdict.duplicated, verdict.reordered, verdict.consistent) == (0, 0, 0, True)
