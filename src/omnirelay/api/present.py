@@ -8,7 +8,8 @@ from omnirelay.api import report, schemas
 from omnirelay.failover.approvals import is_approved
 from omnirelay.failover.audit_chain import START_DIGEST, AuditEntry
 from omnirelay.failover.evidence import ClusterReport, LinkReport, PeerReport
-from omnirelay.failover.planned import MACHINE, Event
+from omnirelay.failover.events import Event
+from omnirelay.failover.modes import machine
 from omnirelay.failover.evidence import FRESH_SECONDS
 from omnirelay.failover.record import Check, Failover
 from omnirelay.model.descriptor import ClusterDescriptor
@@ -157,7 +158,13 @@ def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.Failov
             routing=list(plan.routing),
             predicted_loss_records=plan.predicted_loss_records,
             predicted_outage_seconds=plan.predicted_outage_seconds,
+            loss=list(plan.loss),
         ),
+        accept_data_loss=request.accept_data_loss,
+        break_glass=request.break_glass,
+        reverses=request.reverses,
+        cuts={namespace: schemas.CutModel(**asdict(cut)) for namespace, cut in record.cuts.items()},
+        manifest=list(record.manifest),
         checks=list(checks or record.checks),
         approvals=list(record.approvals),
         approvals_required=request.limits.approvals_required,
@@ -166,7 +173,7 @@ def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.Failov
         problem=record.problem,
         routing_version=record.routing_version,
         measured_outage_seconds=report.measured_outage_seconds(record),
-        next=[command.value for command in COMMANDS if MACHINE.allows(record.state, command)],
+        next=[command.value for command in COMMANDS if machine(record).allows(record.state, command)],
     )
 
 

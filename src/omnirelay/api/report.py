@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnirelay.failover.record import Failover, JournalEntry
+from omnirelay.failover.record import Failover, Grade, JournalEntry, Mode
 from omnirelay.model.times import to_ms
 
 MOMENTS = {
     "drain_started_at": ("drain", "started"),
     "write_closed_at": ("drain", "closed"),
     "barrier_reached_at": ("drain", "reached"),
+    "gather_started_at": ("gather", "started"),
+    "gathered_at": ("gather", "gathered"),
+    "fenced_at": ("fence", "fenced"),
     "promoted_at": ("promote", "promoted"),
     "write_opened_at": ("promote", "opened"),
     "verified_at": ("verify", "verified"),
@@ -37,7 +40,11 @@ def measured_outage_seconds(failover: Failover) -> float | None:
 
 
 def measured_loss_records(failover: Failover) -> int | None:
-    """What the target lacked of the barriers when it was promoted; None while it is not promoted."""
+    """What the target lacked of the barriers when it was promoted, or what the manifest of an emergency names as gone or
+    not recovered yet; None while it is not promoted."""
+    if failover.request.mode is Mode.EMERGENCY:
+        kept = (Grade.SUPERSEDED, Grade.RECOVERED)
+        return sum(r.records for r in failover.manifest if r.grade not in kept) if failover.routing_version else None
     if failover.token is None or not failover.routing_version:
         return None
     barriers = failover.token.barriers
@@ -70,12 +77,30 @@ def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
         f"# Failover {failover.id}\n\n{request.mode.capitalize()}, {failover.source} → {request.target}.\n",
         _table(("", ""), facts),
         "## Ownership\n\n" + _table(("namespace", "from", "to", "epoch before", "epoch after"), changes),
+        *([_manifest(failover)] if request.mode is Mode.EMERGENCY else []),
         "## Timings\n\n" + _table(("moment", "at"), moments),
         "## Approvals\n\n" + _table(("principal", "decision", "at", "comment"), approvals),
         "## Checks\n\n" + _table(("check", "status", "observed", "limit"), checks),
         "## Journal\n\n" + _table(("at", "step", "event", "by"), journal),
     ]
     return "\n".join(sections)
+
+
+def _manifest(failover: Failover) -> str:
+    rows = [
+        (
+            r.namespace,
+            r.origin,
+            str(r.epoch),
+            f"{r.first} to {r.last}",
+            str(r.records),
+            r.grade,
+            "yes" if r.exact else "no",
+        )
+        for r in failover.manifest
+    ]
+    head = ("namespace", "origin", "epoch", "sequences", "records", "grade", "exact")
+    return "## Loss manifest\n\n" + _table(head, rows)
 
 
 def _last(journal: Sequence[JournalEntry], step: str, event: str) -> str | None:

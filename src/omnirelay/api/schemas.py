@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from omnirelay.failover.record import Approval, Check, JournalEntry, Limits, PlanStep, RoutingChange
+from omnirelay.failover.record import (
+    Approval,
+    Check,
+    JournalEntry,
+    Limits,
+    LossPrediction,
+    LossRange,
+    PlanStep,
+    RoutingChange,
+)
 
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
@@ -195,14 +204,17 @@ class LimitsModel(Asked):
     max_lag_seconds: float = Field(default=5.0, ge=0, le=3600, allow_inf_nan=False)
     drain_timeout_seconds: float = Field(default=10.0, gt=0, le=600, allow_inf_nan=False)
     verify_timeout_seconds: float = Field(default=15.0, gt=0, le=600, allow_inf_nan=False)
+    gather_timeout_seconds: float = Field(default=5.0, gt=0, le=600, allow_inf_nan=False)
     cooldown_seconds: float = Field(default=0.0, ge=0, le=604_800, allow_inf_nan=False)
     plan_valid_seconds: float = Field(default=3600.0, gt=0, le=604_800, allow_inf_nan=False)
-    approvals_required: int = Field(default=1, ge=0, le=20)
+    approvals_required: int | None = Field(
+        default=None, ge=0, le=20, description="By default 1; of an emergency 0, whose loss is accepted in writing."
+    )
 
 
 class FailoverCreate(Asked):
     mode: Literal["planned", "emergency", "failback"]
-    target: str
+    target: str = Field(default="", description="A failback goes to the source of the failover that it reverses.")
     namespaces: list[str] = Field(
         default_factory=list, max_length=50, description="Empty: all that the current active owns."
     )
@@ -210,6 +222,9 @@ class FailoverCreate(Asked):
     change_ticket: Text = ""
     run_url: Text = ""
     limits: LimitsModel = Field(default_factory=LimitsModel)
+    accept_data_loss: int | None = Field(default=None, ge=0, description="Of an emergency: records, in writing.")
+    break_glass: bool = Field(default=False, description="Needs mesh.admin and a reason.")
+    reverses: str = Field(default="", description="Of a failback: the failover to reverse.")
     dry_run: bool = False
 
 
@@ -231,6 +246,7 @@ class PlanModel(Answer):
     routing: list[RoutingChange]
     predicted_loss_records: int
     predicted_outage_seconds: float
+    loss: list[LossPrediction] = Field(description="Of an emergency: one entry for each log that ends early.")
 
 
 State = Literal[
@@ -238,6 +254,9 @@ State = Literal[
     "approved",
     "draining",
     "drained",
+    "gathering",
+    "fencing",
+    "fenced",
     "promoted",
     "verify_failed",
     "verified",
@@ -263,6 +282,11 @@ class FailoverModel(Answer):
     limits: Limits
     expected_epochs: dict[str, int]
     plan: PlanModel
+    accept_data_loss: int | None
+    break_glass: bool
+    reverses: str
+    cuts: dict[str, CutModel] = Field(description="Of an emergency: where the new active's prefix ended.")
+    manifest: list[LossRange] = Field(description="What an emergency cut off, as far as it is known.")
     checks: list[Check]
     approvals: list[Approval]
     approvals_required: int

@@ -81,7 +81,9 @@ STEPS = ("preflight", "promote", "verify", "complete")
 def plan_steps(source: str, target: str, lease_ttl_seconds: float) -> tuple[PlanStep, ...]:
     """The steps as they are shown to whoever accepts the loss."""
     return (
-        PlanStep("gather", f"{target} catches up from the most advanced cluster in reach", "abort: nothing has changed"),
+        PlanStep(
+            "gather", f"{target} catches up from the most advanced cluster in reach", "abort: nothing has changed"
+        ),
         PlanStep(
             "fence",
             f"The claims of {source} are taken away; {target} waits until its lease has ended, {lease_ttl_seconds:g} s "

@@ -76,7 +76,9 @@ def _loss_accepted(evidence: Evidence, request: Request, source: str, lease_ttl_
     predictions = predict(evidence, request, source, lease_ttl_seconds)
     records = sum(p.records for p in predictions)
     seconds = max((p.unheard_seconds for p in predictions), default=0.0)
-    seen = f"{sum(p.known_records for p in predictions)} records known, {seconds:.1f} s unheard, {records} records in all"
+    seen = (
+        f"{sum(p.known_records for p in predictions)} records known, {seconds:.1f} s unheard, {records} records in all"
+    )
     accepted = "break-glass" if request.break_glass else f"<= {request.accept_data_loss} records"
     try:
         require_acceptance(request, predictions)
@@ -88,4 +90,6 @@ def _loss_accepted(evidence: Evidence, request: Request, source: str, lease_ttl_
 def _ticket(request: Request) -> Check:
     if request.change_ticket:
         return Check("change_ticket", Verdict.PASS, request.change_ticket)
-    return Check("change_ticket", Verdict.WARN, "none", "present", "Open one afterwards; the report names this failover.")
+    return Check(
+        "change_ticket", Verdict.WARN, "none", "present", "Open one afterwards; the report names this failover."
+    )

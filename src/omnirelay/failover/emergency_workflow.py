@@ -46,9 +46,7 @@ def gathered(failover: Failover, prefixes: Mapping[str, Cursor], claimed: bool, 
     in the same transaction."""
     state = MACHINE.step(failover.state, Event.GATHERED, failover_id=failover.id)
     moved = replace(failover, state=state, fencing_started_at=now, revoked=claimed)
-    return logged(
-        moved, now, "gather", "gathered", failover.request.target, claimed=claimed, prefixes=_plain(prefixes)
-    )
+    return logged(moved, now, "gather", "gathered", failover.request.target, claimed=claimed, prefixes=_plain(prefixes))
 
 
 def expire_gather(failover: Failover, best: str, now: str) -> Failover:

@@ -36,20 +36,14 @@ def best_prefix(route: Route, reports: Mapping[str, ClusterReport]) -> tuple[Cur
     return ends.get(best, START), best
 
 
-def predict(
-    evidence: Evidence, request: Request, source: str, lease_ttl_seconds: float
-) -> tuple[LossPrediction, ...]:
+def predict(evidence: Evidence, request: Request, source: str, lease_ttl_seconds: float) -> tuple[LossPrediction, ...]:
     """One prediction for each log that the namespaces' current epochs are in."""
     origins = sorted({evidence.routing.routes[name].current.origin for name in request.namespaces})
-    claimed = any(
-        name in evidence.leases and evidence.leases[name].cluster == source for name in request.namespaces
-    )
+    claimed = any(name in evidence.leases and evidence.leases[name].cluster == source for name in request.namespaces)
     return tuple(_predict(evidence, origin, source, claimed, lease_ttl_seconds) for origin in origins)
 
 
-def _predict(
-    evidence: Evidence, origin: str, source: str, claimed: bool, lease_ttl_seconds: float
-) -> LossPrediction:
+def _predict(evidence: Evidence, origin: str, source: str, claimed: bool, lease_ttl_seconds: float) -> LossPrediction:
     reports = candidates(evidence, source)
     witnesses = dict(reports)
     own = evidence.reports.get(source)
@@ -126,8 +120,6 @@ def first_manifest(failover: Failover, routing: RoutingDocument) -> tuple[LossRa
         last = heard.get(ownership.origin, 0)
         if last >= first:
             ranges.append(
-                LossRange(
-                    namespace, ownership.origin, epoch, first, last, last - first + 1, False, Grade.PRESUMED_LOST
-                )
+                LossRange(namespace, ownership.origin, epoch, first, last, last - first + 1, False, Grade.PRESUMED_LOST)
             )
     return tuple(ranges)

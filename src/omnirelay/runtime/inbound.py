@@ -150,6 +150,7 @@ class Inbound:
             raise BadRequest(f"{self._peer} sent `accepted` twice")
 
     async def _apply(self, session: _Session, batch: Batch) -> None:
+        await self._sequencer.released(batch.header.origin)
         decision, queued = self._sequencer.apply(batch)
         if decision is Decision.UNKNOWN_EPOCH:
             await self._view.refresh()

@@ -227,7 +227,9 @@ class Ownerships:
     def _barred(self, namespace: str) -> bool:
         """An emergency is taking the namespace away from this cluster."""
         return any(
-            failover.state in SOURCE_BARRED and failover.source == self._cluster and namespace in failover.request.namespaces
+            failover.state in SOURCE_BARRED
+            and failover.source == self._cluster
+            and namespace in failover.request.namespaces
             for failover in self._view.failovers.values()
         )
 

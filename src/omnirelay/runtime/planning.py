@@ -7,7 +7,7 @@ from dataclasses import replace
 from omnirelay.errors import BadRequest, FailbackRefused, NotFound, UnknownNamespace
 from omnirelay.failover import emergency, emergency_preflight, loss, planned, preflight, workflow
 from omnirelay.failover.lease import Timing
-from omnirelay.failover.record import Check, Failover, Mode, Request, State
+from omnirelay.failover.record import Check, Failover, LossPrediction, Mode, Request, State
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
 from omnirelay.runtime.audit import Actor
@@ -51,18 +51,14 @@ class Planner:
         """A failback goes to the source of the failover that it reverses, with that one's namespaces."""
         reversed_ = self._view.failovers.get(request.reverses)
         if reversed_ is None:
-            raise NotFound(
-                f"there is no failover {request.reverses!r}", kind="failovers", failover_id=request.reverses
-            )
+            raise NotFound(f"there is no failover {request.reverses!r}", kind="failovers", failover_id=request.reverses)
         if reversed_.state is not State.COMPLETED:
             raise FailbackRefused(
                 f"failover {reversed_.id} is {reversed_.state}, not completed",
                 failover_id=reversed_.id,
                 command=f"omnirelay mesh failovers resume {reversed_.id}",
             )
-        return replace(
-            request, target=reversed_.source, namespaces=request.namespaces or reversed_.request.namespaces
-        )
+        return replace(request, target=reversed_.source, namespaces=request.namespaces or reversed_.request.namespaces)
 
     def checks(self, request: Request, source: str) -> tuple[Check, ...]:
         """The preflight of the request's mode, on what is known now."""
@@ -71,7 +67,7 @@ class Planner:
             return emergency_preflight.preflight(evidence, request, source, self._timing.lease_ttl)
         return preflight.preflight(evidence, request, source)
 
-    def predictions(self, request: Request, source: str) -> tuple[loss.LossPrediction, ...]:
+    def predictions(self, request: Request, source: str) -> tuple[LossPrediction, ...]:
         """Empty unless something may be lost."""
         if request.mode is not Mode.EMERGENCY:
             return ()

@@ -20,6 +20,7 @@ from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore
 from omnirelay.ports.log import LogStore, Retention
 from omnirelay.ports.streams import Duplex, FromReceiver, FromSender, PeerDialer, ProtocolVersion, SubscribeRequest
+from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.agent import Agent
 from omnirelay.runtime.audit import AuditMirror, Auditor
 from omnirelay.runtime.clusters import Clusters
@@ -100,7 +101,8 @@ class Replicator:
         )
         self.publishing = Publishing(cluster, self.sequencer, self.ownerships, max_batch_bytes)
         self.delivering = Delivering(self.sequencer, world.log)
-        self._agent = Agent(cluster, self.failovers, self.view, self.sequencer, self.ownerships, clock, world.sign)
+        acting = Acting(cluster, self.failovers, self.view, self.sequencer, self.ownerships, clock)
+        self._agent = Agent(acting, timing, world.sign)
         self.reporter = Reporter(
             cluster, store, self.view, self.sequencer, self.ownerships, self.links, clock, protocol, world.host
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from omnirelay.errors import OmniRelayError, Overloaded, StorageUnavailable
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
 from omnirelay.model.routing import Ownership, Route
+from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.log import EpochGuard, LogStore
 from omnirelay.replication import admission
@@ -63,6 +64,7 @@ class Sequencer:
         self._queued_bytes = 0
         self._problem = ""
         self._moved = Signal()
+        self._held: frozenset[str] = frozenset()
         self.history = CommitHistory(0, 0)
         self.commit_seconds = Histogram(COMMIT_SECONDS)
         self.admitted_records = 0
@@ -130,6 +132,21 @@ class Sequencer:
         if decision in (Decision.APPLY, Decision.FENCED):
             return decision, self._append(batch, None)
         return decision, None
+
+    def hold(self, origins: frozenset[str]) -> None:
+        """Applies nothing of these origins until they are released, by not naming them again."""
+        if origins != self._held:
+            self._held = origins
+            self._moved.fire()
+
+    async def released(self, origin: str) -> None:
+        """Returns once the origin may be applied."""
+        while origin in self._held:
+            await self._moved.wait_beyond(self._moved.version)
+
+    def log_vector(self) -> VersionVector:
+        """What is durable here."""
+        return VersionVector({origin: head.sequence for origin, head in self.log.heads.items()})
 
     # --- epochs ------------------------------------------------------------------------------------------------
 

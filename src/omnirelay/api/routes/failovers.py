@@ -14,8 +14,8 @@ from omnirelay.api.etags import etag
 from omnirelay.api.events import EventStream, stream
 from omnirelay.api.guard import Calling, DryRun, GuardedRoute, Serving, needs, note_dry_run
 from omnirelay.api.services import Services
-from omnirelay.errors import CoordinationUnavailable, ModeUnsupported
-from omnirelay.failover.planned import MACHINE, OPEN
+from omnirelay.errors import BadRequest, CoordinationUnavailable
+from omnirelay.failover.modes import is_open
 from omnirelay.failover.record import Check, Failover, Limits, Mode, State
 from omnirelay.failover.record import Request as FailoverRequest
 from omnirelay.model.access import Scope
@@ -42,15 +42,23 @@ async def plan_failover(
 ) -> schemas.FailoverModel:
     """Checks and stores a plan. 200 with the open plan that the same inputs made before, and for a dry run."""
     note_dry_run(request, body.dry_run)
-    if body.mode != "planned":
-        raise ModeUnsupported(f"mode {body.mode} is not available", modes=", ".join(Mode))
+    mode = Mode(body.mode)
+    if body.break_glass:
+        services.access.require(caller.principal, Scope.ADMIN)
+    if body.break_glass and not body.reason:
+        raise BadRequest("breaking the glass needs a reason", path="reason")
+    limits = body.limits.model_dump(exclude_none=True)
+    limits.setdefault("approvals_required", 0 if mode is Mode.EMERGENCY else 1)
     asked = FailoverRequest(
-        mode=Mode.PLANNED,
+        mode=mode,
         target=body.target,
         namespaces=tuple(body.namespaces),
         reason=body.reason,
         change_ticket=body.change_ticket,
-        limits=Limits(**body.limits.model_dump()),
+        limits=Limits(**limits),
+        accept_data_loss=body.accept_data_loss,
+        break_glass=body.break_glass,
+        reverses=body.reverses,
     )
     record, new = await services.failovers.plan(asked, caller.actor, body.run_url, body.dry_run)
     response.status_code = 201 if new and not body.dry_run else 200
@@ -70,7 +78,7 @@ async def list_failovers(
     fitting = [
         record
         for record in services.failovers.all()
-        if state in (None, record.state) and open in (None, record.state in OPEN)
+        if state in (None, record.state) and open in (None, is_open(record))
     ]
     return schemas.FailoverList(failovers=[present.failover(record) for record in fitting])
 
@@ -92,7 +100,7 @@ async def watch_failover(services: Serving, request: Request, failover_id: str) 
 
     def look() -> tuple[schemas.FailoverModel, bool]:
         record = services.view.failovers.get(failover_id, found)
-        return present.failover(record), MACHINE.final(record.state)
+        return present.failover(record), not is_open(record)
 
     return stream(request, services.view.changed, "failover", look)
 

@@ -1,0 +1,84 @@
+"""What every role in a failover does: look, write a batch, change the record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from omnirelay.failover.record import Failover
+from omnirelay.model.batch import Batch, BatchKind
+from omnirelay.model.times import rfc3339, to_ms
+from omnirelay.ports.clock import Clock
+from omnirelay.ports.coordination import Write
+from omnirelay.runtime.audit import Actor
+from omnirelay.runtime.failovers import Change, Failovers
+from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.view import MeshView
+
+_log = logging.getLogger(__name__)
+
+
+class Acting:
+    """One per replicator, shared by its roles."""
+
+    def __init__(
+        self,
+        cluster: str,
+        failovers: Failovers,
+        view: MeshView,
+        sequencer: Sequencer,
+        ownerships: Ownerships,
+        clock: Clock,
+    ) -> None:
+        self.cluster = cluster
+        self.failovers = failovers
+        self.view = view
+        self.sequencer = sequencer
+        self.ownerships = ownerships
+        self.clock = clock
+        self.actor = Actor(f"cluster/{cluster}", "system")
+        self._ends: dict[tuple[str, str], float] = {}
+
+    def now(self) -> str:
+        return rfc3339(self.clock.wall_ms())
+
+    async def control(self, namespace: str, kind: BatchKind, subject: str) -> Batch:
+        """Appends a barrier or canary as the owner that this cluster still is. Raises NotActive."""
+        ownership = self.sequencer.picture.route(namespace).current
+        self.ownerships.still(namespace, ownership.epoch)
+        queued = self.sequencer.control(ownership, namespace, kind, subject)
+        await asyncio.shield(queued.durable)
+        return queued.batch
+
+    async def holds(self, origin: str, sequence: int, digest: str) -> bool:
+        """Whether this cluster holds the origin durably up to `sequence`, with the same history. A different digest
+        never becomes equal: the failover then ends by its deadline."""
+        head = self.sequencer.log.heads.get(origin)
+        if head is None or head.sequence < sequence:
+            return False
+        found = await self.sequencer.log.digest_at(origin, sequence)
+        if found is None or found.hex() != digest:
+            _log.error("%s:%d has another chain digest here", origin, sequence)
+            return False
+        return True
+
+    async def change(self, failover: Failover, change: Change, action: str, also: Sequence[Write] = ()) -> None:
+        await self.failovers.mutate(failover.id, change, self.actor, f"failover.{action}", also=also)
+        # The next pass must see this change, or it would do the same again: a second barrier, a second canary.
+        await self.view.refresh()
+
+    def passed(self, failover: Failover, step: str, began_at: str, seconds: float) -> bool:
+        """Whether `seconds` have passed since `began_at`, on this process's monotonic clock. A process that starts in the
+        middle counts what the wall clock says is left, and never more than the whole."""
+        key = (failover.id, f"{step} {began_at}")
+        if key not in self._ends:
+            since = (self.clock.wall_ms() - to_ms(began_at)) / 1000
+            self._ends[key] = self.clock.monotonic() + min(seconds, max(0.0, seconds - since))
+        return self.clock.monotonic() >= self._ends[key]
+
+    def waited(self, failover: Failover, step: str, seconds: float) -> bool:
+        """Whether this process itself has waited `seconds` since it first asked: for safety, where no wall clock counts."""
+        end = self._ends.setdefault((failover.id, step), self.clock.monotonic() + seconds)
+        return self.clock.monotonic() >= end

@@ -1,0 +1,116 @@
+"""Source and target of an emergency failover, up to the promotion.
+
+The target does everything that is left to do once the loss is accepted; nothing here waits for the source, but a source
+that lives shortens the wait by confirming that it has stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from omnirelay.failover import emergency_workflow
+from omnirelay.failover.emergency import SOURCE_BARRED, TARGET_HOLDS
+from omnirelay.failover.lease import Timing
+from omnirelay.failover.loss import best_prefix, candidates
+from omnirelay.failover.record import Failover, State
+from omnirelay.model.position import Cursor
+from omnirelay.ports.coordination import Delete, Write
+from omnirelay.runtime.acting import Acting
+from omnirelay.runtime.documents import LEASES
+
+
+class EmergencyRole:
+    def __init__(self, acting: Acting, timing: Timing) -> None:
+        self._acting = acting
+        self._timing = timing
+
+    async def as_source(self, failover: Failover) -> None:
+        """Closed already (the agent keeps it so); once nothing is in flight, it says so."""
+        if failover.state not in SOURCE_BARRED or failover.demoted:
+            return
+        acting = self._acting
+        if not set(failover.request.namespaces) <= acting.ownerships.closed:
+            return
+        await acting.sequencer.settled()
+        await acting.change(failover, lambda f: emergency_workflow.confirm_demotion(f, acting.now()), "demoted")
+
+    async def as_target(self, failover: Failover) -> None:
+        if failover.state is State.GATHERING:
+            await self._gather(failover)
+        elif failover.state is State.FENCING:
+            await self._fence(failover)
+        elif failover.state is State.FENCED:
+            await self._acting.failovers.commit_promotion(failover.id, self._acting.actor)
+            await self._acting.view.refresh()
+
+    async def _gather(self, failover: Failover) -> None:
+        """Until nobody in reach holds a longer prefix of any of the namespaces."""
+        acting = self._acting
+        evidence = acting.view.evidence()
+        reports = candidates(evidence, failover.source)
+        held = acting.sequencer.log_vector()
+        mine: dict[str, Cursor] = {}
+        behind = ""
+        for namespace in failover.request.namespaces:
+            route = evidence.routing.routes[namespace]
+            end, best = best_prefix(route, reports)
+            mine[namespace] = route.unbroken_prefix(held)
+            if mine[namespace] < end:
+                behind = best
+        if not behind:
+            claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
+            also: list[Write] = [Delete(LEASES.key(namespace)) for namespace in claimed]
+            await acting.change(
+                failover,
+                lambda f: _in(State.GATHERING, f, emergency_workflow.gathered, mine, bool(claimed), acting.now()),
+                "gathered",
+                also,
+            )
+        elif acting.passed(
+            failover, "gather", failover.gather_started_at, failover.request.limits.gather_timeout_seconds
+        ):
+            await acting.change(
+                failover,
+                lambda f: _in(State.GATHERING, f, emergency_workflow.expire_gather, behind, acting.now()),
+                "gather_expired",
+            )
+
+    async def _fence(self, failover: Failover) -> None:
+        """Waits until no claim of the source can be valid, then takes the cut from what is durable. A claim that stood when
+        it was taken away may be used by its holder for one more ttl, counted here and not by any wall clock."""
+        acting = self._acting
+        if any(self._claimed(failover, namespace) for namespace in failover.request.namespaces):
+            return
+        may_admit = failover.revoked and not failover.demoted
+        if may_admit and not acting.waited(failover, "fence", self._timing.lease_ttl):
+            return
+        await acting.sequencer.settled()
+        held = acting.sequencer.log_vector()
+        routes = acting.sequencer.routes()
+        cuts = {namespace: routes[namespace].unbroken_prefix(held) for namespace in failover.request.namespaces}
+        await acting.change(
+            failover,
+            lambda f: _in(State.FENCING, f, emergency_workflow.fence, cuts, acting.sequencer.origin, acting.now()),
+            "fenced",
+        )
+
+    def _claimed(self, failover: Failover, namespace: str) -> bool:
+        claim = self._acting.view.leases.get(namespace)
+        return claim is not None and claim.cluster == failover.source
+
+
+def _in(state: State, failover: Failover, change: Callable[..., Failover], *args: object) -> Failover:
+    """`change` if the record is still in `state`; another process of this cluster, or an abort, may have come first."""
+    return change(failover, *args) if failover.state is state else failover
+
+
+def held_origins(cluster: str, failovers: dict[str, Failover], owners: dict[str, str]) -> frozenset[str]:
+    """Origins of which `cluster`, as the target of an emergency, applies nothing at the moment. `owners` maps a namespace
+    to the origin of its current epoch."""
+    return frozenset(
+        owners[namespace]
+        for failover in failovers.values()
+        if failover.state in TARGET_HOLDS and failover.request.target == cluster
+        for namespace in failover.request.namespaces
+        if namespace in owners
+    )

@@ -1,0 +1,60 @@
+"""Source and target of a planned failover, up to the promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from omnirelay.failover import workflow
+from omnirelay.failover.planned import SOURCE_CLOSED
+from omnirelay.failover.record import Barrier, DemotionToken, Failover, State
+from omnirelay.model.batch import BatchKind
+from omnirelay.runtime.acting import Acting
+
+
+class PlannedRole:
+    """`sign` adds the source's signature to a token."""
+
+    def __init__(self, acting: Acting, sign: Callable[[DemotionToken], DemotionToken]) -> None:
+        self._acting = acting
+        self._sign = sign
+
+    async def as_source(self, failover: Failover) -> None:
+        if failover.state not in SOURCE_CLOSED:
+            return
+        acting, timeout = self._acting, failover.request.limits.drain_timeout_seconds
+        if acting.passed(failover, "drain", failover.drain_started_at, timeout):
+            await acting.change(
+                failover, lambda f: workflow.expire_drain(f, acting.now()) if f.state in SOURCE_CLOSED else f, "expired"
+            )
+        elif failover.token is None:
+            await self._demote(failover)
+
+    async def _demote(self, failover: Failover) -> None:
+        """Everything admitted so far and the barriers become durable; then the token says so."""
+        acting = self._acting
+        barriers, digests = {}, {}
+        for namespace in failover.request.namespaces:
+            batch = await acting.control(namespace, BatchKind.BARRIER, failover.id)
+            barriers[namespace] = Barrier(batch.header.origin, batch.header.epoch, batch.header.last_sequence)
+            digests[batch.header.origin] = batch.digest.hex()
+        token = self._sign(DemotionToken(failover.id, failover.plan.hash, barriers, digests, acting.now()))
+        await acting.change(failover, lambda f: workflow.demote(f, token, acting.now()), "closed")
+
+    async def as_target(self, failover: Failover) -> None:
+        """Proves the barriers. The digest at the last one of an origin proves the whole history before it."""
+        token, acting = failover.token, self._acting
+        if failover.state is not State.DRAINING or token is None:
+            return
+        last: dict[str, int] = {}
+        for barrier in token.barriers.values():
+            last[barrier.origin] = max(last.get(barrier.origin, 0), barrier.sequence)
+        for origin, sequence in last.items():
+            if not await acting.holds(origin, sequence, token.digests.get(origin, "")):
+                return
+        reached = {namespace: barrier.sequence for namespace, barrier in token.barriers.items()}
+        origin = acting.sequencer.origin
+        await acting.change(
+            failover,
+            lambda f: workflow.reach(f, reached, origin, acting.now()) if f.state is State.DRAINING else f,
+            "reached",
+        )

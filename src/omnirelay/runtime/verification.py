@@ -1,0 +1,70 @@
+"""After the promotion, whatever the mode: the target opens and writes canaries, another cluster sees them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from omnirelay.failover import workflow
+from omnirelay.failover.record import Canary, Failover, Mode, State
+from omnirelay.model.batch import BatchKind
+from omnirelay.model.times import to_ms
+from omnirelay.runtime.acting import Acting
+
+
+class Verification:
+    def __init__(self, acting: Acting) -> None:
+        self._acting = acting
+
+    async def as_target(self, failover: Failover) -> None:
+        if failover.state is not State.PROMOTED:
+            return
+        await self._open(failover)
+        if failover.verify_requested_at:
+            await self._write(failover)
+            await self._expire(failover)
+
+    async def as_witness(self, failover: Failover) -> None:
+        """The old active of a planned failover, whose seeing proves the way back; of an emergency anybody else."""
+        acting = self._acting
+        if failover.state is not State.PROMOTED or not self._counts(failover):
+            return
+        for namespace, canary in failover.canaries.items():
+            if namespace not in failover.seen and await acting.holds(canary.origin, canary.sequence, canary.digest):
+                change = partial(workflow.see_canary, namespace=namespace, witness=acting.cluster, now=acting.now())
+                await acting.change(failover, change, "canary_seen")
+
+    def _counts(self, failover: Failover) -> bool:
+        cluster, target = self._acting.cluster, failover.request.target
+        if failover.request.mode is not Mode.EMERGENCY:
+            return cluster == failover.source
+        # With nobody else alive the target's own disk is all the proof there is.
+        others = set(self._acting.view.reports) - {target}
+        return cluster != target or not others
+
+    async def _open(self, failover: Failover) -> None:
+        admitting = self._acting.ownerships.admitting()
+        for namespace, epoch in failover.expected_epochs.items():
+            if namespace not in failover.opened and admitting.get(namespace, 0) > epoch:
+                change = partial(workflow.open_writes, namespace=namespace, now=self._acting.now())
+                await self._acting.change(failover, change, "opened")
+
+    async def _write(self, failover: Failover) -> None:
+        acting = self._acting
+        for namespace in failover.request.namespaces:
+            if namespace not in failover.canaries and namespace in failover.opened:
+                batch = await acting.control(namespace, BatchKind.CANARY, failover.id)
+                header = batch.header
+                canary = Canary(header.origin, header.last_sequence, batch.digest.hex(), acting.now())
+                change = partial(workflow.write_canary, namespace=namespace, canary=canary, now=acting.now())
+                await acting.change(failover, change, "canary_written")
+
+    async def _expire(self, failover: Failover) -> None:
+        acting, timeout = self._acting, failover.request.limits.verify_timeout_seconds
+        if acting.clock.wall_ms() - to_ms(failover.verify_requested_at) > timeout * 1000:
+            await acting.change(
+                failover,
+                lambda f: (
+                    workflow.fail_verify(f, acting.actor.principal, acting.now()) if f.state is State.PROMOTED else f
+                ),
+                "verify_failed",
+            )
