@@ -11,10 +11,10 @@ from omnirelay.api import openapi, problems
 from omnirelay.api.edge import Edge
 from omnirelay.api.guard import Access, access_of
 from omnirelay.api.idempotency import Idempotency
-from omnirelay.api.routes import audit, clusters, failovers, meta, routing
+from omnirelay.api.routes import audit, clusters, divergence, failovers, meta, routing
 from omnirelay.api.services import Services
 
-ROUTERS = tuple(module.router for module in (clusters, routing, failovers, audit, meta))
+ROUTERS = tuple(module.router for module in (clusters, routing, failovers, divergence, audit, meta))
 
 
 def create_app(services: Services) -> FastAPI:

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from omnirelay.api import report, schemas
 from omnirelay.failover.approvals import is_approved
 from omnirelay.failover.audit_chain import START_DIGEST, AuditEntry
-from omnirelay.failover.evidence import ClusterReport, LinkReport, PeerReport
+from omnirelay.failover.divergence import Divergence, exact_manifest
 from omnirelay.failover.events import Event
+from omnirelay.failover.evidence import FRESH_SECONDS, ClusterReport, LinkReport, PeerReport
 from omnirelay.failover.modes import machine
-from omnirelay.failover.evidence import FRESH_SECONDS
-from omnirelay.failover.record import Check, Failover
+from omnirelay.failover.record import Check, Failover, LossRange
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import ReplicationStatus
 from omnirelay.model.routing import Route
@@ -217,3 +217,29 @@ def audit_page(entries: list[AuditEntry], head: AuditEntry | None) -> schemas.Au
         entries=[schemas.AuditEntryModel.model_validate(asdict(entry)) for entry in entries],
         head=schemas.AuditHead(number=head.number if head else 0, digest=head.digest if head else START_DIGEST),
     )
+
+
+# --- divergence -----------------------------------------------------------------------------------------------
+
+
+def divergence(found: Divergence) -> schemas.DivergenceModel:
+    decision = found.decision
+    return schemas.DivergenceModel(
+        id=found.id,
+        namespace=found.namespace,
+        epoch=found.epoch,
+        origin=found.origin,
+        first_sequence=found.batches[0].first_sequence if found.batches else 0,
+        last_sequence=found.last_sequence,
+        records=found.records,
+        superseded=found.superseded,
+        replayed=found.replayed,
+        unresolved=found.unresolved,
+        resolution=decision.resolution.value if decision else None,
+        decided_by=decision.by if decision else "",
+        decided_at=decision.at if decision else "",
+    )
+
+
+def divergence_ranges(found: Divergence) -> list[LossRange]:
+    return list(exact_manifest(found))

@@ -344,6 +344,43 @@ class Report(Answer):
     audit: AuditRange | None
 
 
+# --- divergence -----------------------------------------------------------------------------------------------
+
+
+class DivergenceModel(Answer):
+    """Fenced data of one epoch of a namespace, as far as this cluster holds it."""
+
+    id: str
+    namespace: str
+    epoch: int
+    origin: str
+    first_sequence: int
+    last_sequence: int
+    records: int
+    superseded: int = Field(description="Their producers have sent them again.")
+    replayed: int
+    unresolved: int = Field(description="Neither superseded, replayed nor decided about.")
+    resolution: Literal["discarded", "exported", "replaying", "replayed"] | None
+    decided_by: str
+    decided_at: str
+
+
+class DivergenceList(Answer):
+    divergences: list[DivergenceModel]
+
+
+class KeyDiffModel(Answer):
+    key: str = Field(description="As text, or `base64:…` where it is none.")
+    fenced_records: int
+    written_since: int
+
+
+class DivergenceDetail(Answer):
+    divergence: DivergenceModel
+    ranges: list[LossRange]
+    keys: list[KeyDiffModel]
+
+
 # --- audit and meta -------------------------------------------------------------------------------------------
 
 

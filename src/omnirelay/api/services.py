@@ -9,6 +9,7 @@ from omnirelay.failover.evidence import FRESH_SECONDS
 from omnirelay.model.access import AccessPolicy
 from omnirelay.runtime.audit import Auditor
 from omnirelay.runtime.clusters import Clusters
+from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.failovers import Failovers
 from omnirelay.runtime.view import MeshView
 
@@ -24,6 +25,7 @@ class Services:
     view: MeshView
     failovers: Failovers
     clusters: Clusters
+    divergences: Divergences
     auditor: Auditor
     access: AccessPolicy
     readiness: Callable[[], list[str]]

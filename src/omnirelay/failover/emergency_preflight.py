@@ -10,8 +10,11 @@ from omnirelay.failover import preflight as planned
 from omnirelay.failover.evidence import Evidence
 from omnirelay.failover.loss import best_prefix, candidates, predict, require_acceptance
 from omnirelay.failover.record import Check, Request, Verdict
-from omnirelay.model.version_vector import VersionVector
 from omnirelay.model.lag import ReplicationStatus
+from omnirelay.model.version_vector import VersionVector
+
+SILENT_SECONDS = 2.5
+"""A cluster that reports every second and has been silent for so long is not heard of."""
 
 
 def preflight(evidence: Evidence, request: Request, source: str, lease_ttl_seconds: float) -> tuple[Check, ...]:
@@ -33,9 +36,10 @@ def _source_gone(evidence: Evidence, request: Request, source: str) -> Check:
     """Two clusters and no third vote: a partition looks like death, so the evidence is spelt out for who decides."""
     id, limit = "source_gone", f"{source} is not heard of"
     seen = []
-    report = evidence.fresh_report(source)
-    if report is not None and report.admits.keys() & set(request.namespaces):
-        seen.append(f"it reported {evidence.report_age_seconds[source]:.1f} s ago that it admits writes")
+    report = evidence.reports.get(source)
+    age = evidence.report_age_seconds.get(source, SILENT_SECONDS)
+    if report is not None and age < SILENT_SECONDS and report.admits.keys() & set(request.namespaces):
+        seen.append(f"it reported {age:.1f} s ago that it admits writes")
     for cluster, other in sorted(candidates(evidence, source).items()):
         peer = other.peers.get(source)
         if peer is not None and peer.inbound.status in (ReplicationStatus.STREAMING, ReplicationStatus.CATCHING_UP):

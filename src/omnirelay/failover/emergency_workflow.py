@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from omnirelay.errors import GatherTimedOut, IllegalTransition, PlanExpired
 from omnirelay.failover.approvals import require_approval
-from omnirelay.failover.events import Event
 from omnirelay.failover.emergency import MACHINE, SOURCE_BARRED
+from omnirelay.failover.events import Event
 from omnirelay.failover.journal import expect_epochs, logged
 from omnirelay.failover.loss import first_manifest, require_acceptance
-from omnirelay.failover.record import Failover, LossPrediction, State
+from omnirelay.failover.record import Failover, LossPrediction, LossRange, State
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 
@@ -41,12 +41,19 @@ def start(
     return logged(started, now, "gather", "started", actor, predicted_loss_records=plan.predicted_loss_records)
 
 
-def gathered(failover: Failover, prefixes: Mapping[str, Cursor], claimed: bool, now: str) -> Failover:
-    """The target holds all that any cluster in reach holds. `claimed`: the source still has a claim, which is taken away
-    in the same transaction."""
+def gathered(failover: Failover, prefixes: Mapping[str, Cursor], now: str) -> Failover:
+    """The target holds all that any cluster in reach holds."""
     state = MACHINE.step(failover.state, Event.GATHERED, failover_id=failover.id)
-    moved = replace(failover, state=state, fencing_started_at=now, revoked=claimed)
-    return logged(moved, now, "gather", "gathered", failover.request.target, claimed=claimed, prefixes=_plain(prefixes))
+    moved = replace(failover, state=state, fencing_started_at=now)
+    return logged(moved, now, "gather", "gathered", failover.request.target, prefixes=_plain(prefixes))
+
+
+def revoke(failover: Failover, now: str) -> Failover:
+    """The source's claim did not end by itself, so somebody renews it: it is taken away in the same transaction, and may
+    be used by its holder for one more ttl."""
+    if failover.state is not State.FENCING or failover.revoked:
+        return failover
+    return logged(replace(failover, revoked=True), now, "fence", "revoked", failover.request.target)
 
 
 def expire_gather(failover: Failover, best: str, now: str) -> Failover:
@@ -93,6 +100,16 @@ def promote(failover: Failover, routing: RoutingDocument, actor: str, now: str) 
     promoted = replace(failover, state=state, routing_version=document.version)
     promoted = replace(promoted, manifest=first_manifest(promoted, document))
     return logged(promoted, now, "promote", "promoted", actor, routing_version=document.version), document
+
+
+def regrade(failover: Failover, manifest: tuple[LossRange, ...], now: str) -> Failover:
+    """The manifest as it is known now; allowed in every state after the promotion."""
+    if not failover.routing_version or manifest == failover.manifest:
+        return failover
+    grades: dict[str, int] = {}
+    for range_ in manifest:
+        grades[range_.grade] = grades.get(range_.grade, 0) + range_.records
+    return logged(replace(failover, manifest=manifest), now, "manifest", "regraded", failover.request.target, **grades)
 
 
 def gather_error(failover: Failover) -> GatherTimedOut:

@@ -14,7 +14,6 @@ from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 from omnirelay.model.routing import RoutingDocument
 
-
 FRESH_SECONDS = 4.0
 """A report older than this is no evidence; replicators report every second."""
 
@@ -67,6 +66,8 @@ class ClusterReport:
     disk_free_bytes: int
     disk_total_bytes: int
     certificate_expires_ms: int
+    diverged: Mapping[str, int] = field(default_factory=dict)
+    """namespace → fenced records held here that nobody has decided about."""
     problems: tuple[str, ...] = ()
 
 

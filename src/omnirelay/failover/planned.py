@@ -20,7 +20,6 @@ from omnirelay.failover.events import Event
 from omnirelay.failover.machine import Machine
 from omnirelay.failover.record import PlanStep, State
 
-
 MACHINE: Machine[State, Event] = Machine(
     "planned",
     {

@@ -256,7 +256,7 @@ class Failover:
     gather_started_at: str = ""
     fencing_started_at: str = ""
     revoked: bool = False
-    """The source still held a claim when the fencing began; it was taken away then."""
+    """The source's claim did not end by itself and was taken away."""
     demoted: bool = False
     """The source has confirmed that it admits nothing more."""
     cuts: Mapping[str, Cursor] = field(default_factory=dict)

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from omnirelay.errors import BadRequest, ClusterInUse, Conflict, EtagMismatch, NotFound, OperationInProgress
-from omnirelay.failover.modes import HOLDS_LOCK, SOURCE_CLOSED
 from omnirelay.failover.evidence import FRESH_SECONDS
+from omnirelay.failover.modes import HOLDS_LOCK, SOURCE_CLOSED
 from omnirelay.failover.preflight import DISK_LOW_RATIO
 from omnirelay.failover.record import Failover
 from omnirelay.model import ids

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter
 
+from omnirelay.failover.divergence import Decision
 from omnirelay.failover.evidence import ClusterReport, LeaseClaim
 from omnirelay.failover.record import Failover
 from omnirelay.model.descriptor import ClusterDescriptor
@@ -45,6 +46,7 @@ CLUSTERS = Document("mesh/clusters/", ClusterDescriptor)
 ROUTING_DOCUMENT = Document(ROUTING, RoutingDocument)
 LEASES = Document("mesh/leases/", LeaseClaim)
 LOCKS = Document("mesh/locks/", str)
+DIVERGENCES = Document("mesh/divergences/", Decision)
 REPORTS = Document("mesh/reports/", ClusterReport)
 FAILOVERS = Document("mesh/failovers/", Failover)
 

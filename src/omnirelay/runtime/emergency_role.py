@@ -18,6 +18,9 @@ from omnirelay.ports.coordination import Delete, Write
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.documents import LEASES
 
+EXPIRY_SLACK_SECONDS = 0.5
+"""How much later than its ttl a store may end a lease before it is taken for renewed."""
+
 
 class EmergencyRole:
     def __init__(self, acting: Acting, timing: Timing) -> None:
@@ -58,13 +61,8 @@ class EmergencyRole:
             if mine[namespace] < end:
                 behind = best
         if not behind:
-            claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
-            also: list[Write] = [Delete(LEASES.key(namespace)) for namespace in claimed]
             await acting.change(
-                failover,
-                lambda f: _in(State.GATHERING, f, emergency_workflow.gathered, mine, bool(claimed), acting.now()),
-                "gathered",
-                also,
+                failover, lambda f: _in(State.GATHERING, f, emergency_workflow.gathered, mine, acting.now()), "gathered"
             )
         elif acting.passed(
             failover, "gather", failover.gather_started_at, failover.request.limits.gather_timeout_seconds
@@ -76,14 +74,21 @@ class EmergencyRole:
             )
 
     async def _fence(self, failover: Failover) -> None:
-        """Waits until no claim of the source can be valid, then takes the cut from what is durable. A claim that stood when
-        it was taken away may be used by its holder for one more ttl, counted here and not by any wall clock."""
-        acting = self._acting
-        if any(self._claimed(failover, namespace) for namespace in failover.request.namespaces):
-            return
-        may_admit = failover.revoked and not failover.demoted
-        if may_admit and not acting.waited(failover, "fence", self._timing.lease_ttl):
-            return
+        """Waits until no claim of the source can be valid, then takes the cut from what is durable.
+
+        A source that is dead renews nothing, so its claim ends within one ttl. If it does not, it is taken away, and its
+        holder may use it for one ttl more. Both are counted on this process's clock and never on a wall clock.
+        """
+        acting, ttl = self._acting, self._timing.lease_ttl
+        claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
+        if not failover.demoted:
+            if claimed:
+                if acting.waited(failover, "expiry", ttl + EXPIRY_SLACK_SECONDS):
+                    also: list[Write] = [Delete(LEASES.key(namespace)) for namespace in claimed]
+                    await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
+                return
+            if failover.revoked and not acting.waited(failover, "revocation", ttl):
+                return
         await acting.sequencer.settled()
         held = acting.sequencer.log_vector()
         routes = acting.sequencer.routes()

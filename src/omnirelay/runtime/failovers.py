@@ -15,11 +15,9 @@ from omnirelay.errors import (
     BadRequest,
     Conflict,
     IllegalTransition,
-    ModeUnsupported,
     NotFound,
     OperationInProgress,
     PreflightFailed,
-    UnknownNamespace,
     VerifyFailed,
 )
 from omnirelay.failover import approvals, emergency, emergency_workflow, workflow

@@ -3,6 +3,7 @@ figure goes on growing while nothing happens."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from omnirelay.failover.evidence import LinkReport, PeerReport
@@ -11,7 +12,9 @@ from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.replication.lag import InboundLag, status_of
+from omnirelay.replication.rpo import Standing
 from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.signal import Signal
 
 CATCHING_UP_SECONDS = 1.0
 """A link that is further behind than this is catching up rather than streaming."""
@@ -53,6 +56,8 @@ class Links:
         self._clock = clock
         self._timing = timing
         self.counters = Counters()
+        self.acknowledged = Signal()
+        """A peer has told what it holds."""
         self._links: dict[str, Link] = {}
 
     def of(self, peer: str) -> Link:
@@ -60,6 +65,26 @@ class Links:
 
     def heard_from(self, link: Link) -> None:
         link.contact_ms = self._clock.wall_ms()
+
+    def confirmed(self, link: Link, durable: VersionVector) -> None:
+        """The peer says that it holds this much."""
+        link.acknowledged = durable
+        link.acknowledged_at = self._clock.monotonic()
+        self.heard_from(link)
+        self.acknowledged.fire()
+
+    def confirmations(self, peers: Iterable[str]) -> list[VersionVector]:
+        """What those of the peers hold that ever told."""
+        links = [self.of(peer) for peer in peers]
+        return [link.acknowledged for link in links if link.acknowledged is not None]
+
+    def standing(self, peer: str) -> Standing:
+        """How far the peer is behind this cluster's own log."""
+        link, now = self.of(peer), self._clock.monotonic()
+        if link.acknowledged is None or link.acknowledged_at is None:
+            return Standing(None, None)
+        lag = self._sequencer.history.measure(link.acknowledged[self._sequencer.origin], now)
+        return Standing(link.acknowledged, lag.seconds, 0.0 if link.sending else now - link.acknowledged_at)
 
     def connected(self) -> dict[str, bool]:
         """Peer → whether we receive from it."""

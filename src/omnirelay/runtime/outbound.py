@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from omnirelay.errors import BadRequest, HistoryDiverged, NotAMember, PeerIdentityMismatch, ProtocolVersionUnsupported
 from omnirelay.failover.lease import Timing
-from omnirelay.model.ids import cluster_of
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.streams import (
@@ -110,7 +109,7 @@ class Outbound:
         for origin, sequence in opening.applied.items():
             head = heads[origin].sequence if origin in heads else 0
             if sequence > head:
-                if cluster_of(origin) == self._cluster:
+                if origin == self._sequencer.origin:
                     link.digest_agrees = False
                     raise self._diverged(
                         origin, sequence, f"{opening.cluster} holds more of {origin} than {self._cluster} itself"
@@ -130,7 +129,7 @@ class Outbound:
 
     async def _remember(self, link: Link, progress: PeerProgress) -> None:
         """Takes over what the receiver holds, and learns the age and size of a backlog older than this process."""
-        self._acknowledged(link, progress.durable)
+        self._links.confirmed(link, progress.durable)
         origin, history = self._sequencer.origin, self._sequencer.history
         held = progress.durable[origin]
         if held < history.base:
@@ -141,18 +140,13 @@ class Outbound:
                 size = self._log_store.heads[origin].size - behind
                 history.older(held, size, self._clock.monotonic() - age)
 
-    def _acknowledged(self, link: Link, durable: VersionVector) -> None:
-        link.acknowledged = durable
-        link.acknowledged_at = self._clock.monotonic()
-        self._links.heard_from(link)
-
     async def _read(
         self, stream: Duplex[FromReceiver, FromSender], progress: PeerProgress, link: Link, moved: Signal
     ) -> None:
         while (message := await stream.receive()) is not None:
             if isinstance(message, Ack):
                 progress.acknowledged(message.durable, message.credit_bytes)
-                self._acknowledged(link, progress.durable)
+                self._links.confirmed(link, progress.durable)
                 await self._log_store.record_cursor(link.peer, progress.durable)
                 if message.clock is not None:
                     link.skew_seconds = skew_seconds(

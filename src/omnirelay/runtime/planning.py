@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from omnirelay.errors import BadRequest, FailbackRefused, NotFound, UnknownNamespace
-from omnirelay.failover import emergency, emergency_preflight, loss, planned, preflight, workflow
+from omnirelay.failover import emergency, emergency_preflight, failback, loss, planned, preflight, workflow
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import Check, Failover, LossPrediction, Mode, Request, State
 from omnirelay.model.times import rfc3339
@@ -65,6 +65,8 @@ class Planner:
         evidence = self._view.evidence()
         if request.mode is Mode.EMERGENCY:
             return emergency_preflight.preflight(evidence, request, source, self._timing.lease_ttl)
+        if request.mode is Mode.FAILBACK:
+            return failback.preflight(evidence, request, source)
         return preflight.preflight(evidence, request, source)
 
     def predictions(self, request: Request, source: str) -> tuple[LossPrediction, ...]:

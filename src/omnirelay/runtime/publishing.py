@@ -1,28 +1,35 @@
-"""Serves one producer: admits its batches while this cluster is active, and acknowledges them in order once durable."""
+"""Serves one producer: admits its batches while this cluster is active, acknowledges them in order once durable, and
+tells what has become remote if the producer wants to know."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
-from omnirelay.errors import BadRequest, BatchTooLarge
+from omnirelay.errors import BadRequest, BatchTooLarge, RpoExceeded, TooFewClusters
 from omnirelay.model import ids
-from omnirelay.model.position import Position
-from omnirelay.model.routing import Ownership
-from omnirelay.ports.streams import Duplex, ProducerBatch, PublishAck, PublishOpen, PublishOpened
+from omnirelay.model.position import Cursor, Position
+from omnirelay.model.routing import Ownership, Route
+from omnirelay.ports.streams import Duplex, ProducerBatch, PublishAck, PublishOpen, PublishOpened, PublishRemote
 from omnirelay.replication.admission import Duplicate, check_epoch
+from omnirelay.replication.durability import RemoteProgress, remote_end
+from omnirelay.replication.rpo import RpoGuard, exposure_seconds
+from omnirelay.runtime.links import Links
 from omnirelay.runtime.ownership import Ownerships
 from omnirelay.runtime.sequencer import Queued, Sequencer
 from omnirelay.runtime.signal import Signal
 from omnirelay.runtime.tasks import alongside
 
 FromProducer = PublishOpen | ProducerBatch
-ToProducer = PublishOpened | PublishAck
+ToProducer = PublishOpened | PublishAck | PublishRemote
 
 WINDOW_BATCHES = 256
 """Batches of one producer that may wait for the disk; beyond it its stream is not read."""
+STILL_SECONDS = 1.0
+"""How often a producer with batches that are not remote is looked after while no peer tells anything: once this cluster
+owns the namespace no more, its successor may lack them, and a producer that is idle would not find out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +40,33 @@ class _Waiting:
     ownership: Ownership
     queued: Queued | None
     position: Position | None
+    end: Cursor
+    """Where in the order everything that the producer sent up to this batch ends."""
 
 
 class Publishing:
     """Shared by all producers; `serve` runs once per stream."""
 
-    def __init__(self, cluster: str, sequencer: Sequencer, ownerships: Ownerships, max_batch_bytes: int) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        sequencer: Sequencer,
+        ownerships: Ownerships,
+        links: Links,
+        others: Callable[[], Collection[str]],
+        max_batch_bytes: int,
+        guard: RpoGuard | None,
+    ) -> None:
+        """`others`: the other members of the mesh."""
         self._cluster = cluster
         self._sequencer = sequencer
         self._ownerships = ownerships
+        self._links = links
+        self._others = others
         self._max_batch_bytes = max_batch_bytes
+        self._guard = guard
+        self._remote: dict[tuple[str, int], tuple[int, Route, Cursor]] = {}
+        """Namespace and copies → the end of what is remote, and of what it was computed; shared by all producers."""
 
     async def serve(self, stream: Duplex[FromProducer, ToProducer]) -> None:
         """Runs until the producer goes and everything it sent is answered. Raises typed errors that end the stream."""
@@ -52,24 +76,54 @@ class Publishing:
         namespace, producer_id = ids.namespace(opening.namespace), ids.producer_id(opening.producer_id)
         ownership = self._ownerships.admit(namespace)
         check_epoch(ownership, opening.epoch)
+        self._check_copies(opening.remote_copies)
+        self._pause(namespace)
         # A number that is still on its way to the disk may yet be lost, so it must not be confirmed.
         await self._sequencer.settled()
         self._ownerships.still(namespace, ownership.epoch)
         mark = self._sequencer.picture.last_of(namespace, producer_id)
         last = mark.producer_sequence if mark else 0
         await stream.send(PublishOpened(self._cluster, ownership.epoch, last, self._max_batch_bytes))
-        session = _Session(namespace, producer_id)
-        await alongside(self._admit(stream, session), self._acknowledge(stream, session))
+        session = _Session(namespace, producer_id, ownership.epoch, opening.remote_copies)
+        if mark:
+            session.remote.acknowledged(last, mark.end)
+        loops = [self._admit(stream, session), self._acknowledge(stream, session)]
+        if session.remote_copies:
+            loops.append(self._follow_peers(stream, session))
+        await alongside(*loops)
+
+    def _check_copies(self, copies: int) -> None:
+        others = len(self._others())
+        if copies > others:
+            raise TooFewClusters(f"{copies} remote copies are asked for, the mesh has {others} others", others=others)
 
     async def _admit(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
         while (message := await stream.receive()) is not None:
             if not isinstance(message, ProducerBatch):
                 raise BadRequest("`open` may come only once")
             self._check(message)
+            await self._hold_back(session)
             await session.room()
             await self._sequencer.room(len(message.records))
             session.add(self._decide(session, message))
         await session.answered()
+
+    async def _hold_back(self, session: _Session) -> None:
+        """What the RPO guard asks for. Raises RpoExceeded, once what was admitted before is answered."""
+        try:
+            pause = self._pause(session.namespace)
+        except RpoExceeded:
+            await session.answered()
+            raise
+        if pause:
+            await asyncio.sleep(pause)
+
+    def _pause(self, namespace: str) -> float:
+        """Seconds to wait before the next batch. Raises RpoExceeded."""
+        if self._guard is None:
+            return 0.0
+        standings = map(self._links.standing, self._others())
+        return self._guard.delay(exposure_seconds(self._sequencer.picture.route(namespace), standings))
 
     def _check(self, batch: ProducerBatch) -> None:
         if len(batch.records) > self._max_batch_bytes:
@@ -86,9 +140,10 @@ class Publishing:
             ownership, session.namespace, session.producer_id, batch.producer_sequence, batch.records, batch.count
         )
         if isinstance(decided, Duplicate):
-            return _Waiting(batch, ownership, None, decided.position)
+            return _Waiting(batch, ownership, None, decided.position, decided.end)
         header = decided.batch.header
-        return _Waiting(batch, ownership, decided, Position(header.origin, header.first_sequence))
+        position, end = Position(header.origin, header.first_sequence), Cursor(header.epoch, header.last_sequence)
+        return _Waiting(batch, ownership, decided, position, end)
 
     async def _acknowledge(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
         async for waiting in session.waiting():
@@ -107,14 +162,46 @@ class Publishing:
                     duplicate=waiting.queued is None,
                 )
             )
+            if session.remote_copies:
+                session.remote.acknowledged(waiting.batch.producer_sequence, waiting.end)
+                await self._tell_remote(stream, session)
+
+    async def _follow_peers(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
+        while True:
+            seen = self._links.acknowledged.version
+            await self._tell_remote(stream, session)
+            await self._links.acknowledged.wait_beyond(seen, STILL_SECONDS)
+
+    async def _tell_remote(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
+        """Tells what has become remote since. Raises NotActive: what peers confirm after this cluster's lease may lie
+        beyond a cut, and batches of an epoch that is over are somebody else's to judge."""
+        if not session.remote:
+            return
+        self._ownerships.still(session.namespace, session.epoch)
+        reached = session.remote.reached(self._remote_end(session.namespace, session.remote_copies))
+        if reached:
+            await stream.send(PublishRemote(reached))
+
+    def _remote_end(self, namespace: str, copies: int) -> Cursor:
+        version, route = self._links.acknowledged.version, self._sequencer.picture.route(namespace)
+        known = self._remote.get((namespace, copies))
+        if known is not None and known[0] == version and known[1] is route:
+            return known[2]
+        end = remote_end(route, self._links.confirmations(self._others()), copies)
+        self._remote[namespace, copies] = version, route, end
+        return end
 
 
 class _Session:
-    """What of one producer waits for its acknowledgement, in order and bounded."""
+    """What of one producer waits for its acknowledgement, in order and bounded, and what waits to become remote."""
 
-    def __init__(self, namespace: str, producer_id: str) -> None:
+    def __init__(self, namespace: str, producer_id: str, epoch: int, remote_copies: int) -> None:
         self.namespace = namespace
         self.producer_id = producer_id
+        self.epoch = epoch
+        """In which the stream was opened."""
+        self.remote_copies = remote_copies
+        self.remote = RemoteProgress()
         self._queue: deque[_Waiting] = deque()
         self._moved = Signal()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model import ids
 from omnirelay.model.batch import BatchHeader
+from omnirelay.model.record import Record
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore
 from omnirelay.ports.log import LogStore, Retention
 from omnirelay.ports.streams import Duplex, FromReceiver, FromSender, PeerDialer, ProtocolVersion, SubscribeRequest
+from omnirelay.replication.rpo import RpoGuard
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.agent import Agent
 from omnirelay.runtime.audit import AuditMirror, Auditor
 from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.delivering import Delivering, ToReader
+from omnirelay.runtime.divergences import Divergences, WithProvenance
 from omnirelay.runtime.failovers import Failovers
 from omnirelay.runtime.inbound import Inbound
 from omnirelay.runtime.links import Links
@@ -32,6 +35,8 @@ from omnirelay.runtime.outbound import Outbound
 from omnirelay.runtime.ownership import Ownerships
 from omnirelay.runtime.planning import Planner
 from omnirelay.runtime.publishing import FromProducer, Publishing, ToProducer
+from omnirelay.runtime.regrading import Regrading
+from omnirelay.runtime.replay import Replay
 from omnirelay.runtime.reporter import Host, Reporter
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
@@ -61,6 +66,8 @@ class World:
     clock: Clock
     encode_header: Callable[[BatchHeader], bytes]
     control_records: Callable[[str], bytes]
+    with_provenance: WithProvenance
+    decode_records: Callable[[bytes], Sequence[Record]]
     sign: Callable[[DemotionToken], DemotionToken]
     verify: Callable[[DemotionToken, str], None]
     """Raises TokenInvalid unless the named cluster has signed the token."""
@@ -79,6 +86,7 @@ class Replicator:
         retention: RetentionSettings,
         max_batch_bytes: int,
         audit_copy: Path,
+        guard: RpoGuard | None = None,
     ) -> None:
         self.cluster = cluster
         self.timing = timing
@@ -99,12 +107,30 @@ class Replicator:
         self.outbound = Outbound(
             cluster, self.sequencer, self.links, clock, timing, protocol, lambda peer: peer in self.view.clusters
         )
-        self.publishing = Publishing(cluster, self.sequencer, self.ownerships, max_batch_bytes)
+        self.publishing = Publishing(
+            cluster, self.sequencer, self.ownerships, self.links, self._others, max_batch_bytes, guard
+        )
         self.delivering = Delivering(self.sequencer, world.log)
+        self.divergences = Divergences(
+            self.view, self.sequencer, self.auditor, clock, world.with_provenance, world.decode_records
+        )
+        self._replay = Replay(
+            cluster, self.divergences, self.view, self.sequencer, self.ownerships, world.with_provenance
+        )
         acting = Acting(cluster, self.failovers, self.view, self.sequencer, self.ownerships, clock)
         self._agent = Agent(acting, timing, world.sign)
+        self._regrading = Regrading(acting, self.divergences)
         self.reporter = Reporter(
-            cluster, store, self.view, self.sequencer, self.ownerships, self.links, clock, protocol, world.host
+            cluster,
+            store,
+            self.view,
+            self.sequencer,
+            self.ownerships,
+            self.links,
+            clock,
+            protocol,
+            world.host,
+            self.divergences.unresolved,
         )
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
@@ -126,6 +152,9 @@ class Replicator:
     def vector(self) -> VersionVector:
         return self.delivering.vector
 
+    def _others(self) -> set[str]:
+        return self.view.clusters.keys() - {self.cluster}
+
     async def _ready(self) -> None:
         """Callers that come while the mesh's state is still being read wait for it, within bounds."""
         try:
@@ -144,6 +173,8 @@ class Replicator:
             self.ownerships.run_lease(),
             self._once_loaded(self.ownerships.run_claims),
             self._once_loaded(self._agent.run),
+            self._once_loaded(self._replay.run),
+            self._once_loaded(self._regrading.run),
             self._once_loaded(self.reporter.run),
             self._once_loaded(self._follow_peers),
             self._mirror.run(),
@@ -169,7 +200,7 @@ class Replicator:
         try:
             while True:
                 seen = self.view.changed.version
-                members = set(self.view.clusters) - {self.cluster}
+                members = self._others()
                 for peer in sorted(members - set(self._inbound)):
                     self._inbound[peer] = asyncio.create_task(self._receive_from(peer).run())
                 for peer in set(self._inbound) - members:

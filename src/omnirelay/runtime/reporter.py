@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from omnirelay import __version__
-from omnirelay.errors import CoordinationUnavailable
+from omnirelay.errors import OmniRelayError
 from omnirelay.failover.evidence import ClusterReport
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore, Put
@@ -45,7 +45,9 @@ class Reporter:
         clock: Clock,
         protocol: ProtocolVersion,
         host: Callable[[], Host],
+        diverged: Callable[[], Awaitable[Mapping[str, int]]],
     ) -> None:
+        self._diverged = diverged
         self._cluster = cluster
         self._store = store
         self._view = view
@@ -63,13 +65,13 @@ class Reporter:
             lease = self._ownerships.lease_id()
             try:
                 if lease:
-                    value = REPORTS.encode(self.report())
+                    value = REPORTS.encode(self.report(await self._diverged()))
                     await self._store.transact([], [Put(REPORTS.key(self._cluster), value, lease)])
-            except CoordinationUnavailable as error:
+            except OmniRelayError as error:
                 _log.debug("the report was not written: %s", error.message)
             await self._ownerships.changed.wait_beyond(seen, INTERVAL_SECONDS)
 
-    def report(self) -> ClusterReport:
+    def report(self, diverged: Mapping[str, int]) -> ClusterReport:
         heads = self._sequencer.log.heads
         host = self._host()
         peers = set(self._view.clusters) - {self._cluster}
@@ -88,6 +90,7 @@ class Reporter:
             disk_free_bytes=host.disk_free_bytes,
             disk_total_bytes=host.disk_total_bytes,
             certificate_expires_ms=host.certificate_expires_ms,
+            diverged=diverged,
             problems=tuple(self.problems()),
         )
 

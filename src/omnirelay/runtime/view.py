@@ -12,13 +12,24 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from omnirelay.errors import CoordinationUnavailable
+from omnirelay.failover.divergence import Decision
 from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim
 from omnirelay.failover.record import Failover
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.routing import RoutingDocument
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Change, CoordinationStore, Entry, WatchCompacted
-from omnirelay.runtime.documents import CLUSTERS, FAILOVERS, LEASES, LOCKS, MESH, REPORTS, ROUTING, ROUTING_DOCUMENT
+from omnirelay.runtime.documents import (
+    CLUSTERS,
+    DIVERGENCES,
+    FAILOVERS,
+    LEASES,
+    LOCKS,
+    MESH,
+    REPORTS,
+    ROUTING,
+    ROUTING_DOCUMENT,
+)
 from omnirelay.runtime.signal import Signal
 
 _log = logging.getLogger(__name__)
@@ -49,6 +60,8 @@ class MeshView:
         self.failover_revisions: dict[str, int] = {}
         self._revisions: dict[str, int] = {}
         """Of every key that is shown. Reading a key again that has not changed is no news: a report keeps its age."""
+        self.divergences: dict[str, Decision] = {}
+        self.divergence_revisions: dict[str, int] = {}
         self._reported_at: dict[str, float] = {}
         self._answered_at: float | None = None
 
@@ -142,6 +155,10 @@ class MeshView:
             name = LOCKS.name(key)
             self.locks = _with(self.locks, name, LOCKS.decode(entry.value) if entry else None)
             self.lock_revisions = _with(self.lock_revisions, name, entry.revision if entry else None)
+        elif key.startswith(DIVERGENCES.prefix):
+            name = DIVERGENCES.name(key)
+            self.divergences = _with(self.divergences, name, DIVERGENCES.decode(entry.value) if entry else None)
+            self.divergence_revisions = _with(self.divergence_revisions, name, entry.revision if entry else None)
         elif key.startswith(FAILOVERS.prefix):
             name = FAILOVERS.name(key)
             self.failovers = _with(self.failovers, name, FAILOVERS.decode(entry.value) if entry else None)

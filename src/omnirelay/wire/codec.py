@@ -139,6 +139,20 @@ def count_records(data: bytes) -> int:
     return count
 
 
+PROVENANCE = ("omnirelay-origin", "omnirelay-epoch", "omnirelay-sequence")
+"""Headers of a replayed record: where it was committed first."""
+
+
+def with_provenance(data: bytes, header: BatchHeader) -> bytes:
+    """The same records, each with the place where it was committed; deterministic."""
+    message = _parse(data)
+    for index, record in enumerate(message.records):
+        places = (header.origin, str(header.epoch), str(header.first_sequence + index))
+        for name, place in zip(PROVENANCE, places, strict=True):
+            record.headers.add(name=name, value=place.encode())
+    return message.SerializeToString(deterministic=True)
+
+
 def _parse(data: bytes) -> pb.RecordSet:
     try:
         return pb.RecordSet.FromString(data)

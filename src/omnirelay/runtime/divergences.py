@@ -1,0 +1,242 @@
+"""Fenced batches as the API shows them, and what is decided about them.
+
+What diverged is read from this cluster's own log; what was decided is one document per divergence in the coordination
+store. A replay is an intent: the replicator of the active cluster carries it out (omnirelay.runtime.replay).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from omnirelay.errors import Conflict, NotFound
+from omnirelay.failover.divergence import (
+    Decision,
+    Divergence,
+    Fate,
+    FencedBatch,
+    Resolution,
+    divergence_id,
+    fenced_epochs,
+    parse_divergence_id,
+    require_open,
+)
+from omnirelay.model.batch import Batch, BatchHeader, BatchKind
+from omnirelay.model.record import Record
+from omnirelay.model.routing import Route
+from omnirelay.model.times import rfc3339
+from omnirelay.model.version_vector import VersionVector
+from omnirelay.ports.clock import Clock
+from omnirelay.ports.coordination import Compare, Put
+from omnirelay.runtime.audit import Actor, Auditor, Deed
+from omnirelay.runtime.documents import DIVERGENCES
+from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.view import MeshView
+
+READ_BYTES = 1024 * 1024
+
+WithProvenance = Callable[[bytes, BatchHeader], bytes]
+"""Records as they were stored → the same records with headers that name origin, epoch and sequence of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDiff:
+    """One key of the fenced records, and whether the key was written again since."""
+
+    key: bytes
+    fenced_records: int
+    written_since: int
+
+
+class Divergences:
+    def __init__(
+        self,
+        view: MeshView,
+        sequencer: Sequencer,
+        auditor: Auditor,
+        clock: Clock,
+        with_provenance: WithProvenance,
+        decode_records: Callable[[bytes], Sequence[Record]],
+    ) -> None:
+        self._with_provenance = with_provenance
+        self._decode_records = decode_records
+        self._view = view
+        self._sequencer = sequencer
+        self._auditor = auditor
+        self._clock = clock
+        self._known: dict[tuple[str, int, int], _Scan] = {}
+
+    async def all(self) -> list[Divergence]:
+        """Every divergence with fenced data, by namespace and epoch."""
+        found = []
+        for namespace, route in sorted(self._sequencer.routes().items()):
+            for epoch, origin, end in fenced_epochs(route):
+                divergence = await self._look(route, epoch, origin, end)
+                if divergence.batches:
+                    found.append(replace(divergence, decision=self._view.divergences.get(divergence.id)))
+        return found
+
+    async def get(self, id: str) -> Divergence:
+        """Raises NotFound."""
+        namespace, epoch = parse_divergence_id(id)
+        for divergence in await self.all():
+            if (divergence.namespace, divergence.epoch) == (namespace, epoch):
+                return divergence
+        raise NotFound(f"there is no divergence {id!r} here", kind="divergence", divergence_id=id)
+
+    async def unresolved(self) -> dict[str, int]:
+        """namespace → fenced records without a decision, where there are any."""
+        counts: dict[str, int] = {}
+        for divergence in await self.all():
+            if divergence.unresolved:
+                counts[divergence.namespace] = counts.get(divergence.namespace, 0) + divergence.unresolved
+        return counts
+
+    async def batches(self, divergence: Divergence) -> AsyncIterator[Batch]:
+        """The fenced batches of data, in order."""
+        end = self._sequencer.routes()[divergence.namespace].valid_end(divergence.epoch) or 0
+        async for batch in self._read(divergence.namespace, divergence.epoch, divergence.origin, end):
+            if batch.header.kind is BatchKind.DATA:
+                yield batch
+
+    async def valid_since(self, divergence: Divergence) -> AsyncIterator[Batch]:
+        """The valid batches of data of every later epoch: what the mesh went on with."""
+        route = self._sequencer.routes()[divergence.namespace]
+        for ownership in route.history:
+            if ownership.epoch > divergence.epoch:
+                end = route.valid_end(ownership.epoch)
+                async for batch in self._read(divergence.namespace, ownership.epoch, ownership.origin, 0, end):
+                    if batch.header.kind is BatchKind.DATA:
+                        yield batch
+
+    def records(self, batch: Batch) -> Sequence[Record]:
+        return self._decode_records(batch.records)
+
+    async def diff(self, divergence: Divergence) -> list[KeyDiff]:
+        """Per key of the open fenced records, most fenced first: how many there are, and how often the key was written
+        since. Reads everything that the mesh went on with."""
+        open_ = {batch.first_sequence for batch in divergence.batches if batch.fate is Fate.OPEN}
+        fenced: dict[bytes, int] = {}
+        async for batch in self.batches(divergence):
+            if batch.header.first_sequence in open_:
+                for record in self.records(batch):
+                    fenced[record.key] = fenced.get(record.key, 0) + 1
+        since = dict.fromkeys(fenced, 0)
+        async for batch in self.valid_since(divergence):
+            for record in self.records(batch):
+                if record.key in since:
+                    since[record.key] += 1
+        return [KeyDiff(key, fenced[key], since[key]) for key in sorted(fenced, key=lambda k: (-fenced[k], k))]
+
+    # --- deciding ----------------------------------------------------------------------------------------------
+
+    async def decide(self, id: str, resolution: Resolution, actor: Actor, reason: str, dry_run: bool) -> Divergence:
+        """Records the decision about everything that is open now. The same decision again changes nothing."""
+        for _ in range(5):
+            await self._view.refresh()
+            divergence = await self.get(id)
+            before = divergence.decision
+            if before is not None and before.upto >= divergence.last_sequence and before.resolution is resolution:
+                return divergence
+            require_open(divergence)
+            if before is not None and before.resolution is Resolution.REPLAYING:
+                raise Conflict(f"divergence {id} is being replayed", divergence_id=id)
+            now = rfc3339(self._clock.wall_ms())
+            decision = Decision(
+                divergence.namespace,
+                divergence.epoch,
+                resolution,
+                divergence.last_sequence,
+                actor.principal,
+                now,
+                reason,
+            )
+            decided = replace(divergence, decision=decision)
+            if dry_run or await self.store(decision, actor):
+                return decided
+        raise Conflict(f"divergence {id} was changed by others all the time", divergence_id=id)
+
+    async def store(self, decision: Decision, actor: Actor) -> bool:
+        """Writes the decision over the one that the view shows."""
+        id = divergence_id(decision.namespace, decision.epoch)
+        before = self._view.divergences.get(id)
+        deed = Deed(
+            action=f"divergence.{decision.resolution}",
+            subject=f"divergence/{id}",
+            why=decision.reason,
+            before={"resolution": before.resolution, "upto": before.upto} if before else None,
+            after={"resolution": decision.resolution, "upto": decision.upto},
+        )
+        compare = Compare(DIVERGENCES.key(id), self._view.divergence_revisions.get(id, 0))
+        done = await self._auditor.commit(
+            [compare], [Put(DIVERGENCES.key(id), DIVERGENCES.encode(decision))], actor, deed
+        )
+        await self._view.refresh()
+        return done
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    async def _look(self, route: Route, epoch: int, origin: str, end: int) -> Divergence:
+        """Scans what has come since the last look; fates are looked for again while any is open."""
+        scan = self._known.setdefault((route.namespace, epoch, end), _Scan(end, self._with_provenance))
+        vector = self._sequencer.log_vector()
+        if vector[origin] > scan.upto:
+            async for batch in self._read(route.namespace, epoch, origin, scan.upto, vector[origin]):
+                if batch.header.kind is BatchKind.DATA:
+                    scan.add(batch)
+            scan.upto = vector[origin]
+        if scan.wanted and scan.compared != vector:
+            async for batch in self.valid_since(Divergence(route.namespace, epoch, origin, ())):
+                scan.compare(batch)
+            scan.compared = vector
+        return Divergence(route.namespace, epoch, origin, tuple(scan.batches.values()))
+
+    async def _read(
+        self, namespace: str, epoch: int, origin: str, after: int, upto: int | None = None
+    ) -> AsyncIterator[Batch]:
+        log = self._sequencer.log
+        end = self._sequencer.log_vector()[origin] if upto is None else upto
+        while batches := await log.read_namespace(namespace, epoch, origin, after, end, READ_BYTES):
+            for batch in batches:
+                yield batch
+            after = batches[-1].header.last_sequence
+
+
+class _Scan:
+    """What has been read of one divergence so far.
+
+    A fenced batch is superseded by a valid one of the same producer, number and records. Equal numbers alone do not prove
+    it: a producer that kept nothing numbers new records from where the new active told it to.
+    """
+
+    def __init__(self, end: int, with_provenance: WithProvenance) -> None:
+        self.upto = end
+        self.batches: dict[int, FencedBatch] = {}
+        self.wanted: dict[tuple[str, int], dict[bytes, tuple[int, Fate]]] = {}
+        """Producer and number → digest of the records that settle it → first sequence of the fenced batch, its fate."""
+        self.compared: VersionVector | None = None
+        self._with_provenance = with_provenance
+
+    def add(self, batch: Batch) -> None:
+        header = batch.header
+        first = header.first_sequence
+        self.batches[first] = FencedBatch(first, header.last_sequence, header.producer_id, header.producer_sequence)
+        again = sha256(batch.records).digest()
+        replayed = sha256(self._with_provenance(batch.records, header)).digest()
+        own = self.wanted.setdefault((header.producer_id, header.producer_sequence), {})
+        own[again], own[replayed] = (first, Fate.SUPERSEDED), (first, Fate.REPLAYED)
+        self.wanted.setdefault((replay_producer(header), 1), {})[replayed] = (first, Fate.REPLAYED)
+        self.compared = None
+
+    def compare(self, batch: Batch) -> None:
+        fates = self.wanted.get((batch.header.producer_id, batch.header.producer_sequence))
+        found = fates.get(sha256(batch.records).digest()) if fates else None
+        if found is not None:
+            first, fate = found
+            self.batches[first] = replace(self.batches[first], fate=fate)
+
+
+def replay_producer(header: BatchHeader) -> str:
+    """The producer id under which a fenced batch is replayed when its own number is taken."""
+    return f"replay/{header.origin}/{header.first_sequence}"

@@ -1,0 +1,55 @@
+"""Grades the manifests of emergencies again, as what was cut off arrives and is dealt with."""
+
+from __future__ import annotations
+
+import logging
+
+from omnirelay.errors import OmniRelayError
+from omnirelay.failover import emergency_workflow
+from omnirelay.failover.divergence import exact_manifest
+from omnirelay.failover.record import Failover, LossRange, Mode
+from omnirelay.runtime.acting import Acting
+from omnirelay.runtime.divergences import Divergences
+
+_log = logging.getLogger(__name__)
+
+
+class Regrading:
+    def __init__(self, acting: Acting, divergences: Divergences) -> None:
+        self._acting = acting
+        self._divergences = divergences
+
+    async def run(self) -> None:
+        """The target of each emergency keeps its manifest true, until cancelled."""
+        while True:
+            seen = self._acting.view.changed.version
+            for failover in list(self._acting.view.failovers.values()):
+                try:
+                    await self._look(failover)
+                except OmniRelayError as error:
+                    _log.warning("manifest of %s: %s", failover.id, error.message)
+            await self._acting.view.changed.wait_beyond(seen)
+
+    async def _look(self, failover: Failover) -> None:
+        acting = self._acting
+        if failover.request.mode is not Mode.EMERGENCY or failover.request.target != acting.cluster:
+            return
+        if not failover.routing_version or not self._arrived(failover):
+            return
+        manifest = await self._manifest(failover)
+        if manifest != failover.manifest:
+            await acting.change(failover, lambda f: emergency_workflow.regrade(f, manifest, acting.now()), "regraded")
+
+    def _arrived(self, failover: Failover) -> bool:
+        """The old active is back and everything that it holds of its own log is here."""
+        report = self._acting.view.reports.get(failover.source)
+        if report is None:
+            return False
+        return self._acting.sequencer.log_vector()[report.origin] >= report.vector.get(report.origin, 0)
+
+    async def _manifest(self, failover: Failover) -> tuple[LossRange, ...]:
+        ranges: list[LossRange] = []
+        for divergence in await self._divergences.all():
+            if failover.expected_epochs.get(divergence.namespace) == divergence.epoch:
+                ranges += exact_manifest(divergence)
+        return tuple(ranges)

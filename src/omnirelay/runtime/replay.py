@@ -1,0 +1,87 @@
+"""Publishes fenced batches again, at the active cluster, as new records that say where they come from.
+
+Each is published under its producer's own number where that is the next one: a producer that sends it again later is then
+answered with a duplicate. Elsewhere it gets a producer of its own, named after the fenced batch. What has been published
+is recognised by its records, so a replay that was interrupted goes on without publishing anything twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import replace
+
+from omnirelay.errors import OmniRelayError
+from omnirelay.failover.divergence import Decision, Fate, Resolution, divergence_id
+from omnirelay.model.batch import Batch
+from omnirelay.replication.admission import Duplicate
+from omnirelay.runtime.audit import Actor
+from omnirelay.runtime.divergences import Divergences, WithProvenance, replay_producer
+from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.view import RETRY_SECONDS, MeshView
+
+_log = logging.getLogger(__name__)
+
+
+class Replay:
+    def __init__(
+        self,
+        cluster: str,
+        divergences: Divergences,
+        view: MeshView,
+        sequencer: Sequencer,
+        ownerships: Ownerships,
+        with_provenance: WithProvenance,
+    ) -> None:
+        self._divergences = divergences
+        self._view = view
+        self._sequencer = sequencer
+        self._ownerships = ownerships
+        self._with_provenance = with_provenance
+        self._actor = Actor(f"cluster/{cluster}", "system")
+
+    async def run(self) -> None:
+        """Carries out every replay of a namespace that this cluster owns, until cancelled."""
+        while True:
+            seen = self._view.changed.version
+            for decision in list(self._view.divergences.values()):
+                if decision.resolution is Resolution.REPLAYING and self._mine(decision.namespace):
+                    try:
+                        await self._carry_out(decision)
+                    except OmniRelayError as error:
+                        _log.warning("replay of %s.%d: %s", decision.namespace, decision.epoch, error.message)
+                        await asyncio.sleep(RETRY_SECONDS)
+            await self._view.changed.wait_beyond(seen)
+
+    def _mine(self, namespace: str) -> bool:
+        return namespace in self._ownerships.admitting()
+
+    async def _carry_out(self, decision: Decision) -> None:
+        divergence = await self._divergences.get(divergence_id(decision.namespace, decision.epoch))
+        open_ = {batch.first_sequence for batch in divergence.batches if batch.fate is Fate.OPEN}
+        waiting = []
+        async for batch in self._divergences.batches(divergence):
+            if batch.header.last_sequence <= decision.upto and batch.header.first_sequence in open_:
+                waiting.append(await self._publish(batch))
+        await asyncio.gather(*waiting)
+        settled = await self._divergences.get(divergence.id)
+        done = replace(
+            decision, resolution=Resolution.REPLAYED, replayed=settled.replayed, superseded=settled.superseded
+        )
+        if await self._divergences.store(done, self._actor):
+            _log.info("%s: %d records replayed, %d superseded", divergence.id, done.replayed, done.superseded)
+
+    async def _publish(self, batch: Batch) -> Awaitable[None]:
+        header = batch.header
+        records = self._with_provenance(batch.records, header)
+        await self._sequencer.room(len(records))
+        ownership = self._ownerships.admit(header.namespace)
+        mark = self._sequencer.picture.last_of(header.namespace, header.producer_id)
+        if header.producer_sequence == (mark.producer_sequence if mark else 0) + 1:
+            producer, number = header.producer_id, header.producer_sequence
+        else:
+            producer, number = replay_producer(header), 1
+        decided = self._sequencer.publish(ownership, header.namespace, producer, number, records, header.count)
+        return self._sequencer.settled() if isinstance(decided, Duplicate) else decided.durable
