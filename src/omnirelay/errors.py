@@ -94,6 +94,13 @@ class ProducerGap(BadRequest):
     hint = "Send the batches after {last_producer_sequence} in order; open the stream again to learn where to go on."
 
 
+class TooFewClusters(BadRequest):
+    """More copies asked for than the mesh has other clusters; details: `others`."""
+
+    code = "too_few_clusters"
+    hint = "The mesh has {others} other clusters; ask for at most so many copies."
+
+
 class ModeUnsupported(BadRequest):
     code = "mode_unsupported"
     hint = "This replicator runs the modes: {modes}."
@@ -295,6 +302,16 @@ class StorageUnavailable(Unavailable):
 class Overloaded(Unavailable):
     code, http, grpc = "overloaded", 429, "RESOURCE_EXHAUSTED"
     hint = "Too much is in flight; wait for acknowledgements, then go on."
+
+
+class RpoExceeded(Unavailable):
+    """The active could lose more than its configuration allows, so it takes no more until a peer has caught up."""
+
+    code = "rpo_exceeded"
+    hint = (
+        "The best peer lags by {lag}, {limit} are allowed (rpo.max_lag). Writes resume once one has caught up: "
+        "omnirelay mesh clusters replication status"
+    )
 
 
 class ShuttingDown(Unavailable):

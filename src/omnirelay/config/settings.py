@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from omnirelay.config.durations import Bytes, Seconds, seconds, size_bytes
 from omnirelay.errors import BadRequest, ConfigInvalid
@@ -14,6 +14,7 @@ from omnirelay.failover.lease import Timing, check_timing
 from omnirelay.model import ids
 from omnirelay.model.access import AccessPolicy, Scope
 from omnirelay.model.descriptor import Endpoints
+from omnirelay.replication.rpo import RpoGuard
 
 
 def _cluster_id(text: str) -> str:
@@ -82,6 +83,27 @@ class LogSettings(_Section):
     """Beyond this size a member that lags no longer holds batches back; it must be re-seeded."""
 
 
+def _limit_or_none(value: Any) -> float | None:
+    if value is None:
+        return None
+    if (limit := seconds(value)) <= 0:
+        raise ValueError(f"{value!r} is not positive; null means no limit")
+    return limit
+
+
+class RpoSettings(_Section):
+    """The most that an emergency failover of what this cluster owns may lose. Beyond `max_lag` writes are refused, also
+    when that is because no peer is there any more: of two clusters, one alone takes no writes."""
+
+    max_lag: Annotated[float | None, BeforeValidator(_limit_or_none)] = None
+    """Of the peer that lags least, in seconds; null: writes are taken however far the peers are behind."""
+    slow_from: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of max_lag from which on producers are slowed down."""
+
+    def guard(self) -> RpoGuard | None:
+        return None if self.max_lag is None else RpoGuard(self.max_lag, self.slow_from)
+
+
 class AccessRule(_Section):
     """What a certificate's identity may do. `principal` is `operator/alice`, or `client/*` for every client."""
 
@@ -107,6 +129,7 @@ class Settings(_Section):
     """Where others reach this cluster, when that differs from `listen`."""
     timing: TimingSettings = TimingSettings()
     log: LogSettings = LogSettings()
+    rpo: RpoSettings = RpoSettings()
     access: tuple[AccessRule, ...] = ()
     tokens: tuple[TokenRule, ...] = ()
     metrics_public: bool = False

@@ -107,6 +107,8 @@ class PublishOpen:
     namespace: str
     producer_id: str
     epoch: int
+    remote_copies: int = 0
+    """Other clusters that must hold a batch before it counts as remote; 0: the producer does not want to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,12 @@ class PublishAck:
     count: int
     epoch: int
     duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRemote:
+    producer_sequence: int
+    """Everything of the producer up to here is remote."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from omnirelay.errors import ProducerGap, StaleEpoch
 from omnirelay.model.batch import BatchHeader, BatchKind
-from omnirelay.model.position import Position
+from omnirelay.model.position import Cursor, Position
 from omnirelay.model.routing import Ownership
 from omnirelay.replication.picture import LogPicture
 
@@ -19,6 +19,8 @@ class Duplicate:
     """The producer has sent this batch before; `position` locates it if it was the producer's last one."""
 
     position: Position | None
+    end: Cursor
+    """Of the producer's last batch, in the order; this one lies there or before."""
 
 
 def admit(
@@ -36,8 +38,8 @@ def admit(
     """
     newest = picture.last_of(namespace, producer_id)
     last = newest.producer_sequence if newest else 0
-    if producer_sequence <= last:
-        return Duplicate(newest.position if newest and producer_sequence == last else None)
+    if newest and producer_sequence <= last:
+        return Duplicate(newest.position if producer_sequence == last else None, newest.end)
     if producer_sequence != last + 1:
         raise ProducerGap(
             f"batch {producer_sequence} of producer {producer_id} follows {last}",

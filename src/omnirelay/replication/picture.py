@@ -24,6 +24,8 @@ class LastBatch:
 
     producer_sequence: int
     position: Position | None
+    end: Cursor
+    """Of the batch, in the order: everything that the producer sent lies before."""
 
 
 class LogPicture:
@@ -67,7 +69,8 @@ class LogPicture:
             if mark is not None:
                 owner = self._routes[namespace].ownership(epoch) if namespace in self._routes else None
                 position = Position(owner.origin, mark.first_sequence) if owner else None
-                return LastBatch(mark.producer_sequence, position)
+                end = Cursor(epoch, mark.first_sequence + mark.count - 1)
+                return LastBatch(mark.producer_sequence, position, end)
         return None
 
     def install(self, routes: Mapping[str, Route]) -> bool:

@@ -21,6 +21,7 @@ from omnirelay.ports.streams import (
     PublishAck,
     PublishOpen,
     PublishOpened,
+    PublishRemote,
     SubscribeRequest,
 )
 from omnirelay.wire import codec
@@ -132,12 +133,13 @@ def decode_publish(message: events_pb2.PublishRequest) -> PublishOpen | Producer
             records = message.batch.records
             return ProducerBatch(message.batch.producer_sequence, records, codec.count_records(records))
         case "open":
-            return PublishOpen(message.open.namespace, message.open.producer_id, message.open.epoch)
+            opening = message.open
+            return PublishOpen(opening.namespace, opening.producer_id, opening.epoch, opening.remote_copies)
         case _:
             raise BadRequest("the request holds no message that this version knows")
 
 
-def encode_publish(message: PublishOpened | PublishAck) -> events_pb2.PublishResponse:
+def encode_publish(message: PublishOpened | PublishAck | PublishRemote) -> events_pb2.PublishResponse:
     if isinstance(message, PublishAck):
         return events_pb2.PublishResponse(
             ack=events_pb2.PublishAck(
@@ -149,6 +151,8 @@ def encode_publish(message: PublishOpened | PublishAck) -> events_pb2.PublishRes
                 duplicate=message.duplicate,
             )
         )
+    if isinstance(message, PublishRemote):
+        return events_pb2.PublishResponse(remote=events_pb2.PublishRemote(producer_sequence=message.producer_sequence))
     return events_pb2.PublishResponse(
         opened=events_pb2.PublishOpened(
             cluster_id=message.cluster,

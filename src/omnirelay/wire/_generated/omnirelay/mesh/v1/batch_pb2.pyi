@@ -18,12 +18,14 @@ class Durability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DURABILITY_UNSPECIFIED: _ClassVar[Durability]
     DURABILITY_LOCAL: _ClassVar[Durability]
+    DURABILITY_REMOTE: _ClassVar[Durability]
 BATCH_KIND_UNSPECIFIED: BatchKind
 BATCH_KIND_DATA: BatchKind
 BATCH_KIND_BARRIER: BatchKind
 BATCH_KIND_CANARY: BatchKind
 DURABILITY_UNSPECIFIED: Durability
 DURABILITY_LOCAL: Durability
+DURABILITY_REMOTE: Durability
 
 class ClusterVersionVector(_message.Message):
     __slots__ = ("sequences",)

@@ -25,14 +25,16 @@ class PublishRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[PublishOpen, _Mapping]] = ..., batch: _Optional[_Union[ProducerBatch, _Mapping]] = ...) -> None: ...
 
 class PublishOpen(_message.Message):
-    __slots__ = ("namespace", "producer_id", "epoch")
+    __slots__ = ("namespace", "producer_id", "epoch", "remote_copies")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REMOTE_COPIES_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     producer_id: str
     epoch: int
-    def __init__(self, namespace: _Optional[str] = ..., producer_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    remote_copies: int
+    def __init__(self, namespace: _Optional[str] = ..., producer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., remote_copies: _Optional[int] = ...) -> None: ...
 
 class ProducerBatch(_message.Message):
     __slots__ = ("producer_sequence", "records")
@@ -43,12 +45,14 @@ class ProducerBatch(_message.Message):
     def __init__(self, producer_sequence: _Optional[int] = ..., records: _Optional[bytes] = ...) -> None: ...
 
 class PublishResponse(_message.Message):
-    __slots__ = ("opened", "ack")
+    __slots__ = ("opened", "ack", "remote")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
+    REMOTE_FIELD_NUMBER: _ClassVar[int]
     opened: PublishOpened
     ack: PublishAck
-    def __init__(self, opened: _Optional[_Union[PublishOpened, _Mapping]] = ..., ack: _Optional[_Union[PublishAck, _Mapping]] = ...) -> None: ...
+    remote: PublishRemote
+    def __init__(self, opened: _Optional[_Union[PublishOpened, _Mapping]] = ..., ack: _Optional[_Union[PublishAck, _Mapping]] = ..., remote: _Optional[_Union[PublishRemote, _Mapping]] = ...) -> None: ...
 
 class PublishOpened(_message.Message):
     __slots__ = ("cluster_id", "epoch", "last_producer_sequence", "max_batch_bytes")
@@ -77,6 +81,12 @@ class PublishAck(_message.Message):
     durability: _batch_pb2.Durability
     duplicate: bool
     def __init__(self, producer_sequence: _Optional[int] = ..., position: _Optional[_Union[_batch_pb2.Position, _Mapping]] = ..., count: _Optional[int] = ..., epoch: _Optional[int] = ..., durability: _Optional[_Union[_batch_pb2.Durability, str]] = ..., duplicate: _Optional[bool] = ...) -> None: ...
+
+class PublishRemote(_message.Message):
+    __slots__ = ("producer_sequence",)
+    PRODUCER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    producer_sequence: int
+    def __init__(self, producer_sequence: _Optional[int] = ...) -> None: ...
 
 class SubscribeRequest(_message.Message):
     __slots__ = ("namespace", "after", "start_at")

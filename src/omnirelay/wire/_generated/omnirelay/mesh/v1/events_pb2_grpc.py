@@ -51,7 +51,8 @@ class EventServiceServicer:
 
     def Publish(self, request_iterator, context):
         """Writes batches to the active cluster of a namespace. The first request is `open`, the first response `opened`;
-        then each batch is answered by one acknowledgement, in order.
+        then each batch is answered by one acknowledgement, in order. Between them, and only if `open` asks for it, come
+        `remote`s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
