@@ -42,7 +42,7 @@ class Consumer:
 
     At least once: store `delivery.cursor` after dealing with a record and pass it as `cursor` next time. When a
     cluster stops answering, another endpoint is asked from the same cursor. `on_fence` is called, between two records,
-    when records beyond a cut that this reader may have been given are not valid any more; reading goes on from the cut.
+    with the records that this reader was given and that are not valid any more; reading goes on from the cut.
     """
 
     def __init__(
@@ -162,6 +162,8 @@ class Consumer:
         match response.WhichOneof("message"):
             case "batch":
                 return self._reader.batch(codec.batch_from_message(response.batch))
+            case "withdrawn":
+                self._reader.withdraw(codec.batch_from_message(response.withdrawn))
             case "fence":
                 cut = codec.cursor_from_message(response.fence.cut)
                 self._on_fence(self._reader.fence(cut, response.fence.epoch))

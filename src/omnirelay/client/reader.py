@@ -64,13 +64,16 @@ class Fence:
     epoch: int
     """The ownership that fenced it."""
     rolled_back: bool
-    """Whether this reader had gone beyond the cut, so that it has something to undo."""
+    """Whether this reader had gone beyond the cut, so that it may have something to undo."""
+    withdrawn: tuple[Delivery, ...] = ()
+    """The records beyond the cut that this reader was given, in order, as far as the serving cluster holds them."""
 
 
 class Reader:
     def __init__(self, cursor: Cursor | None = None) -> None:
         self.cursor = cursor
         """The last record that was dealt with; None before the first, when reading begins where it was asked to."""
+        self._withdrawn: list[Delivery] = []
 
     def batch(self, batch: Batch) -> DeliveredBatch | None:
         """What of a batch is new and meant for readers. Raises MalformedBatch."""
@@ -93,8 +96,22 @@ class Reader:
         if self.cursor is None or cursor > self.cursor:
             self.cursor = cursor
 
+    def withdraw(self, batch: Batch) -> None:
+        """A batch that is not valid any more; of its records those count that this reader has dealt with."""
+        at, header = self.cursor or START, batch.header
+        whole = DeliveredBatch(
+            tuple(codec.decode_record_set(batch.records)),
+            Cursor(header.epoch, header.first_sequence),
+            header.origin,
+            header.producer_id,
+            header.producer_sequence,
+            header.commit_time_ms,
+        )
+        self._withdrawn += [each for each in whole.deliveries() if each.cursor <= at]
+
     def fence(self, cut: Cursor, epoch: int) -> Fence:
         rolled_back = self.cursor is not None and self.cursor > cut
         if rolled_back:
             self.cursor = cut
-        return Fence(cut, epoch, rolled_back)
+        withdrawn, self._withdrawn = self._withdrawn, []
+        return Fence(cut, epoch, rolled_back, tuple(each for each in withdrawn if each.cursor > cut))

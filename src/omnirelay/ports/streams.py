@@ -150,6 +150,13 @@ class SubscribeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A batch that the reader was given, and that a fence has made invalid since."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
 class FenceNotice:
     cut: Cursor
     epoch: int

@@ -10,7 +10,7 @@ from omnirelay.model.position import START, Cursor
 from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.log import LogStore
-from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest
+from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest, Withdrawn
 from omnirelay.replication.delivery import Fence, Read, next_step
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.signal import Signal
@@ -19,7 +19,7 @@ READ_BYTES = 1024 * 1024
 IDLE_SECONDS = 1.0
 """How often a reader with nothing to read is told so."""
 
-ToReader = Batch | FenceNotice | Progress
+ToReader = Batch | Withdrawn | FenceNotice | Progress
 
 
 class Delivering:
@@ -55,6 +55,8 @@ class Delivering:
                             yield batch
                     scanned = max(scanned, step.end)
                 elif isinstance(step, Fence):
+                    async for batch in self._withdrawn(route, step.cut, delivered):
+                        yield Withdrawn(batch)
                     delivered = scanned = step.cut
                     yield FenceNotice(step.cut, step.epoch)
                 else:
@@ -62,6 +64,20 @@ class Delivering:
                         yield Progress(max(delivered, scanned), route.epoch)
         finally:
             unlisten()
+
+    async def _withdrawn(self, route: Route, cut: Cursor, delivered: Cursor) -> AsyncIterator[Batch]:
+        """What of the order between the cut and `delivered` this cluster holds: exactly what a reader was given there, if
+        it was given it here or the old active's log has come since."""
+        for ownership in route.history:
+            if cut.epoch <= ownership.epoch <= delivered.epoch:
+                after = cut.sequence if ownership.epoch == cut.epoch else 0
+                upto = delivered.sequence if ownership.epoch == delivered.epoch else self.vector[ownership.origin]
+                if upto > after:
+                    async for batch in self._read(
+                        route.namespace, Read(ownership.epoch, ownership.origin, after, upto)
+                    ):
+                        if batch.header.kind is BatchKind.DATA:
+                            yield batch
 
     async def _read(self, namespace: str, step: Read) -> AsyncIterator[Batch]:
         after = step.after

@@ -23,6 +23,7 @@ from omnirelay.ports.streams import (
     PublishOpened,
     PublishRemote,
     SubscribeRequest,
+    Withdrawn,
 )
 from omnirelay.wire import codec
 from omnirelay.wire._generated.omnirelay.mesh.v1 import batch_pb2, events_pb2, replication_pb2
@@ -168,10 +169,14 @@ def decode_subscribe(message: events_pb2.SubscribeRequest) -> SubscribeRequest:
     return SubscribeRequest(message.namespace, after, message.start_at == events_pb2.START_AT_LATEST)
 
 
-def encode_subscribe(message: Batch | FenceNotice | Progress, vector: VersionVector) -> events_pb2.SubscribeResponse:
+def encode_subscribe(
+    message: Batch | Withdrawn | FenceNotice | Progress, vector: VersionVector
+) -> events_pb2.SubscribeResponse:
     response = events_pb2.SubscribeResponse(vector=codec.vector_to_message(vector))
     if isinstance(message, Batch):
         response.batch.CopyFrom(codec.batch_to_message(message))
+    elif isinstance(message, Withdrawn):
+        response.withdrawn.CopyFrom(codec.batch_to_message(message.batch))
     elif isinstance(message, FenceNotice):
         response.fence.cut.CopyFrom(codec.cursor_to_message(message.cut))
         response.fence.epoch = message.epoch

@@ -99,16 +99,18 @@ class SubscribeRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., after: _Optional[_Union[_batch_pb2.Cursor, _Mapping]] = ..., start_at: _Optional[_Union[StartAt, str]] = ...) -> None: ...
 
 class SubscribeResponse(_message.Message):
-    __slots__ = ("vector", "batch", "fence", "progress")
+    __slots__ = ("vector", "batch", "fence", "progress", "withdrawn")
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     FENCE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     vector: _batch_pb2.ClusterVersionVector
     batch: _batch_pb2.Batch
     fence: FenceNotice
     progress: SubscribeProgress
-    def __init__(self, vector: _Optional[_Union[_batch_pb2.ClusterVersionVector, _Mapping]] = ..., batch: _Optional[_Union[_batch_pb2.Batch, _Mapping]] = ..., fence: _Optional[_Union[FenceNotice, _Mapping]] = ..., progress: _Optional[_Union[SubscribeProgress, _Mapping]] = ...) -> None: ...
+    withdrawn: _batch_pb2.Batch
+    def __init__(self, vector: _Optional[_Union[_batch_pb2.ClusterVersionVector, _Mapping]] = ..., batch: _Optional[_Union[_batch_pb2.Batch, _Mapping]] = ..., fence: _Optional[_Union[FenceNotice, _Mapping]] = ..., progress: _Optional[_Union[SubscribeProgress, _Mapping]] = ..., withdrawn: _Optional[_Union[_batch_pb2.Batch, _Mapping]] = ...) -> None: ...
 
 class FenceNotice(_message.Message):
     __slots__ = ("cut", "epoch")
