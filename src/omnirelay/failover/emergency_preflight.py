@@ -13,6 +13,9 @@ from omnirelay.failover.record import Check, Request, Verdict
 from omnirelay.model.lag import ReplicationStatus
 from omnirelay.model.version_vector import VersionVector
 
+RECEIVING = frozenset({ReplicationStatus.STREAMING, ReplicationStatus.CATCHING_UP, ReplicationStatus.FENCED})
+"""A link with one of these brings batches, whatever becomes of them."""
+
 SILENT_SECONDS = 2.5
 """A cluster that reports every second and has been silent for so long is not heard of."""
 
@@ -42,7 +45,7 @@ def _source_gone(evidence: Evidence, request: Request, source: str) -> Check:
         seen.append(f"it reported {age:.1f} s ago that it admits writes")
     for cluster, other in sorted(candidates(evidence, source).items()):
         peer = other.peers.get(source)
-        if peer is not None and peer.inbound.status in (ReplicationStatus.STREAMING, ReplicationStatus.CATCHING_UP):
+        if peer is not None and peer.inbound.status in RECEIVING:
             seen.append(f"{cluster} receives from it")
     if not seen:
         claims = [n for n in request.namespaces if n in evidence.leases and evidence.leases[n].cluster == source]
@@ -69,7 +72,7 @@ def _best_candidate(evidence: Evidence, request: Request, source: str) -> Check:
             continue
         seen = f"{best} holds {namespace} up to {end.epoch}:{end.sequence}, {request.target} up to {mine.epoch}:{mine.sequence}"
         link = target.peers.get(best)
-        if link is None or link.inbound.status not in (ReplicationStatus.STREAMING, ReplicationStatus.CATCHING_UP):
+        if link is None or link.inbound.status not in RECEIVING:
             hint = f"omnirelay mesh clusters promote {best} --emergency"
             return Check(id, Verdict.FAIL, f"{seen} and does not receive from {best}", limit, hint)
         return Check(id, Verdict.PASS, f"{seen}; it will catch up first", limit)

@@ -7,7 +7,7 @@ position, epoch and durability in one transaction (I2, I3, I4), so that it can a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from omnirelay.model.batch import Batch
@@ -35,6 +35,8 @@ class Retention:
     max_age_ms: int
     max_bytes: int
     cap_bytes: int
+    keep_from: Mapping[str, int] = field(default_factory=dict)
+    """Origin → first sequence that stays whatever the cap: a fenced record that nobody has decided about (I7)."""
 
 
 class LogStore(Protocol):

@@ -85,13 +85,9 @@ class Divergences:
                 return divergence
         raise NotFound(f"there is no divergence {id!r} here", kind="divergence", divergence_id=id)
 
-    async def unresolved(self) -> dict[str, int]:
-        """namespace → fenced records without a decision, where there are any."""
-        counts: dict[str, int] = {}
-        for divergence in await self.all():
-            if divergence.unresolved:
-                counts[divergence.namespace] = counts.get(divergence.namespace, 0) + divergence.unresolved
-        return counts
+    async def unresolved(self) -> list[Divergence]:
+        """Those with records that nobody has decided about."""
+        return [divergence for divergence in await self.all() if divergence.unresolved]
 
     async def batches(self, divergence: Divergence) -> AsyncIterator[Batch]:
         """The fenced batches of data, in order."""

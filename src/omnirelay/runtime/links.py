@@ -58,6 +58,8 @@ class Links:
         self.counters = Counters()
         self.acknowledged = Signal()
         """A peer has told what it holds."""
+        self.fenced: set[str] = set()
+        """Clusters whose own log holds fenced records that nobody has decided about."""
         self._links: dict[str, Link] = {}
 
     def of(self, peer: str) -> Link:
@@ -117,7 +119,10 @@ class Links:
         lag = link.inbound.measure(now, self._timing.stall_threshold)
         contact = link.inbound.last_contact
         silent = None if contact is None else now - contact
-        return LinkReport(self._status(link.receiving, contact is not None, silent, lag), lag)
+        status = self._status(link.receiving, contact is not None, silent, lag)
+        if link.peer in self.fenced and status in (ReplicationStatus.STREAMING, ReplicationStatus.CATCHING_UP):
+            status = ReplicationStatus.FENCED
+        return LinkReport(status, lag)
 
     def _status(self, connected: bool, ever: bool, silent: float | None, lag: Lag) -> ReplicationStatus:
         return status_of(connected, ever, silent, self._timing.stall_threshold, lag, CATCHING_UP_SECONDS)

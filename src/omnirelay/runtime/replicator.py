@@ -235,10 +235,24 @@ class Replicator:
             limits = self._retention
             try:
                 dropped = await self.log.retain(
-                    Retention(self._world.clock.wall_ms(), limits.max_age_ms, limits.max_bytes, limits.cap_bytes)
+                    Retention(
+                        self._world.clock.wall_ms(),
+                        limits.max_age_ms,
+                        limits.max_bytes,
+                        limits.cap_bytes,
+                        await self._kept(),
+                    )
                 )
             except OmniRelayError as error:
                 _log.warning("retention: %s", error.message)
             else:
                 for origin, oldest in dropped.items():
                     _log.info("%s is retained from %d on", origin, oldest)
+
+    async def _kept(self) -> dict[str, int]:
+        """Origin → the first fenced record that nobody has decided about."""
+        kept: dict[str, int] = {}
+        for divergence in await self.divergences.unresolved():
+            first = divergence.batches[0].first_sequence
+            kept[divergence.origin] = min(kept.get(divergence.origin, first), first)
+        return kept

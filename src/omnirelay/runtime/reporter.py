@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from omnirelay import __version__
 from omnirelay.errors import OmniRelayError
+from omnirelay.failover.divergence import Divergence
 from omnirelay.failover.evidence import ClusterReport
+from omnirelay.model.ids import cluster_of
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore, Put
 from omnirelay.ports.streams import ProtocolVersion
@@ -45,9 +47,9 @@ class Reporter:
         clock: Clock,
         protocol: ProtocolVersion,
         host: Callable[[], Host],
-        diverged: Callable[[], Awaitable[Mapping[str, int]]],
+        unresolved: Callable[[], Awaitable[Sequence[Divergence]]],
     ) -> None:
-        self._diverged = diverged
+        self._unresolved = unresolved
         self._cluster = cluster
         self._store = store
         self._view = view
@@ -70,6 +72,15 @@ class Reporter:
             except OmniRelayError as error:
                 _log.debug("the report was not written: %s", error.message)
             await self._ownerships.changed.wait_beyond(seen, INTERVAL_SECONDS)
+
+    async def _diverged(self) -> dict[str, int]:
+        """namespace → fenced records that nobody has decided about; their clusters' links are marked too."""
+        unresolved = await self._unresolved()
+        self._links.fenced = {cluster_of(divergence.origin) for divergence in unresolved}
+        counts: dict[str, int] = {}
+        for divergence in unresolved:
+            counts[divergence.namespace] = counts.get(divergence.namespace, 0) + divergence.unresolved
+        return counts
 
     def report(self, diverged: Mapping[str, int]) -> ClusterReport:
         heads = self._sequencer.log.heads

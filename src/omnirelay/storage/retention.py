@@ -34,7 +34,8 @@ def droppable(
         batch = oldest[origin][going[origin]]
         due = rule.now_ms - batch.commit_time_ms > rule.max_age_ms or total > rule.max_bytes
         passed = all(vector[origin] >= batch.last_sequence for vector in cursors.values())
-        if not (due and passed) and total <= rule.cap_bytes:
+        kept = origin in rule.keep_from and batch.last_sequence >= rule.keep_from[origin]
+        if kept or (not (due and passed) and total <= rule.cap_bytes):
             open_origins.discard(origin)
             continue
         going[origin] += 1

@@ -185,7 +185,8 @@ class MemoryLog:
         header = batch.header
         due = rule.now_ms - header.commit_time_ms > rule.max_age_ms or total > rule.max_bytes
         passed = all(vector[header.origin] >= header.last_sequence for vector in self._disk.cursors.values())
-        return (due and passed) or total > rule.cap_bytes
+        kept = header.origin in rule.keep_from and header.last_sequence >= rule.keep_from[header.origin]
+        return not kept and ((due and passed) or total > rule.cap_bytes)
 
     # --- reads -------------------------------------------------------------------------------------------------
 

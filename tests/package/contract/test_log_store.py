@@ -579,6 +579,14 @@ async def test_retention_waits_for_the_slowest_peer(log: Log) -> None:
     assert await log.retain(everything()) == {"us": 3}
 
 
+async def test_retention_keeps_what_it_is_told_to_whatever_the_cap(log: Log) -> None:
+    batches = Chain("us").take(5)
+    await append_all(log, batches)
+    rule = replace(everything(cap_bytes=0), keep_from={"us": batches[2].header.first_sequence})
+    assert await log.retain(rule) == {"us": batches[2].header.first_sequence}
+    assert await log.retain(replace(rule, keep_from={})) == {"us": batches[4].header.last_sequence + 1}
+
+
 async def test_retention_waits_for_nobody_beyond_the_cap(log: Log) -> None:
     batches = Chain("us").take(5)
     await append_all(log, batches)
