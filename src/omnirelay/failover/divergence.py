@@ -143,7 +143,7 @@ def exact_manifest(divergence: Divergence) -> tuple[LossRange, ...]:
                     batch.records,
                     True,
                     grade,
-                )  # fmt: skip
+                )
             )
     return tuple(ranges)
 

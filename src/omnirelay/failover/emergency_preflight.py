@@ -70,7 +70,10 @@ def _best_candidate(evidence: Evidence, request: Request, source: str) -> Check:
         mine = route.unbroken_prefix(VersionVector(target.vector))
         if mine >= end:
             continue
-        seen = f"{best} holds {namespace} up to {end.epoch}:{end.sequence}, {request.target} up to {mine.epoch}:{mine.sequence}"
+        seen = (
+            f"{best} holds {namespace} up to {end.epoch}:{end.sequence}, "
+            f"{request.target} up to {mine.epoch}:{mine.sequence}"
+        )
         link = target.peers.get(best)
         if link is None or link.inbound.status not in RECEIVING:
             hint = f"omnirelay mesh clusters promote {best} --emergency"

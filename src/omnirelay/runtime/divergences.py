@@ -70,7 +70,7 @@ class Divergences:
     async def all(self) -> list[Divergence]:
         """Every divergence with fenced data, by namespace and epoch."""
         found = []
-        for namespace, route in sorted(self._sequencer.routes().items()):
+        for _, route in sorted(self._sequencer.routes().items()):
             for epoch, origin, end in fenced_epochs(route):
                 divergence = await self._look(route, epoch, origin, end)
                 if divergence.batches:

@@ -61,11 +61,12 @@ class Replay:
     async def _carry_out(self, decision: Decision) -> None:
         divergence = await self._divergences.get(divergence_id(decision.namespace, decision.epoch))
         open_ = {batch.first_sequence for batch in divergence.batches if batch.fate is Fate.OPEN}
-        waiting = []
-        async for batch in self._divergences.batches(divergence):
-            if batch.header.last_sequence <= decision.upto and batch.header.first_sequence in open_:
-                waiting.append(await self._publish(batch))
-        await asyncio.gather(*waiting)
+        durable = [
+            await self._publish(batch)
+            async for batch in self._divergences.batches(divergence)
+            if batch.header.last_sequence <= decision.upto and batch.header.first_sequence in open_
+        ]
+        await asyncio.gather(*durable)
         settled = await self._divergences.get(divergence.id)
         done = replace(
             decision, resolution=Resolution.REPLAYED, replayed=settled.replayed, superseded=settled.superseded
