@@ -40,8 +40,8 @@ def measured_outage_seconds(failover: Failover) -> float | None:
 
 
 def measured_loss_records(failover: Failover) -> int | None:
-    """What the target lacked of the barriers when it was promoted, or what the manifest of an emergency names as gone or
-    not recovered yet; None while it is not promoted."""
+    """What the target lacked of the barriers when it was promoted, or what the manifest of an emergency names as
+    gone or not recovered yet; None while it is not promoted."""
     if failover.request.mode is Mode.EMERGENCY:
         kept = (Grade.SUPERSEDED, Grade.RECOVERED)
         return sum(r.records for r in failover.manifest if r.grade not in kept) if failover.routing_version else None

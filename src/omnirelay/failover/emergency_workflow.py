@@ -49,8 +49,8 @@ def gathered(failover: Failover, prefixes: Mapping[str, Cursor], now: str) -> Fa
 
 
 def revoke(failover: Failover, now: str) -> Failover:
-    """The source's claim did not end by itself, so somebody renews it: it is taken away in the same transaction, and may
-    be used by its holder for one more ttl."""
+    """The source's claim did not end by itself, so somebody renews it: it is taken away in the same transaction, and
+    may be used by its holder for one more ttl."""
     if failover.state is not State.FENCING or failover.revoked:
         return failover
     return logged(replace(failover, revoked=True), now, "fence", "revoked", failover.request.target)

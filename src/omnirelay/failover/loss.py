@@ -1,7 +1,7 @@
 """What an emergency would lose, as far as anyone knows, and what it did cut off.
 
-Nothing can be known of what the source admitted after it was last heard. That part is bounded in time, by its lease once
-that is gone, and estimated at the rate last seen; it is shown apart from what is known.
+Nothing can be known of what the source admitted after it was last heard. That part is bounded in time, by its lease
+once that is gone, and estimated at the rate last seen; it is shown apart from what is known.
 """
 
 from __future__ import annotations

@@ -114,8 +114,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class LossPrediction:
-    """What the new active may lack of one origin. A log is shared by all namespaces that its cluster owns, so for some of
-    them it is an upper bound."""
+    """What the new active may lack of one origin. A log is shared by all namespaces that its cluster owns, so for
+    some of them it is an upper bound."""
 
     origin: str
     held: int

@@ -182,8 +182,9 @@ def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -
 
 
 def see_canary(failover: Failover, namespace: str, witness: str, now: str) -> Failover:
-    """`witness` holds the canary with the same digest: the old active, or in an emergency any other cluster. The last one
-    verifies the failover. What was seen of an earlier verification, or comes after its end, changes nothing."""
+    """`witness` holds the canary with the same digest: the old active, or in an emergency any other cluster. The
+    last one verifies the failover. What was seen of an earlier verification, or comes after its end, changes
+    nothing."""
     if failover.state is not State.PROMOTED or namespace not in failover.canaries or namespace in failover.seen:
         return failover
     seen = {**failover.seen, namespace: now}

@@ -70,8 +70,8 @@ class Acting:
         await self.view.refresh()
 
     def passed(self, failover: Failover, step: str, began_at: str, seconds: float) -> bool:
-        """Whether `seconds` have passed since `began_at`, on this process's monotonic clock. A process that starts in the
-        middle counts what the wall clock says is left, and never more than the whole."""
+        """Whether `seconds` have passed since `began_at`, on this process's monotonic clock. A process that starts
+        in the middle counts what the wall clock says is left, and never more than the whole."""
         key = (failover.id, f"{step} {began_at}")
         if key not in self._ends:
             since = (self.clock.wall_ms() - to_ms(began_at)) / 1000
@@ -79,6 +79,7 @@ class Acting:
         return self.clock.monotonic() >= self._ends[key]
 
     def waited(self, failover: Failover, step: str, seconds: float) -> bool:
-        """Whether this process itself has waited `seconds` since it first asked: for safety, where no wall clock counts."""
+        """Whether this process itself has waited `seconds` since it first asked: for safety, where no wall clock
+        counts."""
         end = self._ends.setdefault((failover.id, step), self.clock.monotonic() + seconds)
         return self.clock.monotonic() >= end

@@ -66,8 +66,8 @@ class Delivering:
             unlisten()
 
     async def _withdrawn(self, route: Route, cut: Cursor, delivered: Cursor) -> AsyncIterator[Batch]:
-        """What of the order between the cut and `delivered` this cluster holds: exactly what a reader was given there, if
-        it was given it here or the old active's log has come since."""
+        """What of the order between the cut and `delivered` this cluster holds: exactly what a reader was given
+        there, if it was given it here or the old active's log has come since."""
         for ownership in route.history:
             if cut.epoch <= ownership.epoch <= delivered.epoch:
                 after = cut.sequence if ownership.epoch == cut.epoch else 0

@@ -202,8 +202,8 @@ class Divergences:
 class _Scan:
     """What has been read of one divergence so far.
 
-    A fenced batch is superseded by a valid one of the same producer, number and records. Equal numbers alone do not prove
-    it: a producer that kept nothing numbers new records from where the new active told it to.
+    A fenced batch is superseded by a valid one of the same producer, number and records. Equal numbers alone do not
+    prove it: a producer that kept nothing numbers new records from where the new active told it to.
     """
 
     def __init__(self, end: int, with_provenance: WithProvenance) -> None:

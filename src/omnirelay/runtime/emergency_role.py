@@ -76,8 +76,8 @@ class EmergencyRole:
     async def _fence(self, failover: Failover) -> None:
         """Waits until no claim of the source can be valid, then takes the cut from what is durable.
 
-        A source that is dead renews nothing, so its claim ends within one ttl. If it does not, it is taken away, and its
-        holder may use it for one ttl more. Both are counted on this process's clock and never on a wall clock.
+        A source that is dead renews nothing, so its claim ends within one ttl. If it does not, it is taken away, and
+        its holder may use it for one ttl more. Both are counted on this process's clock and never on a wall clock.
         """
         acting, ttl = self._acting, self._timing.lease_ttl
         claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
@@ -110,8 +110,8 @@ def _in(state: State, failover: Failover, change: Callable[..., Failover], *args
 
 
 def held_origins(cluster: str, failovers: dict[str, Failover], owners: dict[str, str]) -> frozenset[str]:
-    """Origins of which `cluster`, as the target of an emergency, applies nothing at the moment. `owners` maps a namespace
-    to the origin of its current epoch."""
+    """Origins of which `cluster`, as the target of an emergency, applies nothing at the moment. `owners` maps a
+    namespace to the origin of its current epoch."""
     return frozenset(
         owners[namespace]
         for failover in failovers.values()

@@ -238,7 +238,8 @@ class Failovers:
                 return before
             routing_revision = self._view.routing_revision
             after, routing = self._promote(before, actor)
-            # The old active has confirmed its demotion by the token, or its claims are gone: nothing of it is cut short.
+            # The old active has confirmed its demotion by the token, or its claims are gone: nothing of it is cut
+            # short.
             writes: list[Write] = [Delete(LEASES.key(namespace)) for namespace in after.request.namespaces]
             writes += [
                 Put(ROUTING, ROUTING_DOCUMENT.encode(routing)),
@@ -269,8 +270,8 @@ class Failovers:
     async def mutate(
         self, failover_id: str, change: Change, actor: Actor, action: str, why: str = "", also: Sequence[Write] = ()
     ) -> Failover:
-        """Applies `change` by compare-and-set, with the locks that its new state implies, the writes `also`, and an audit
-        entry.
+        """Applies `change` by compare-and-set, with the locks that its new state implies, the writes `also`, and an
+        audit entry.
 
         `change` may run more than once and raises to refuse; returning its argument means that nothing is to be done.
         Raises OperationInProgress when another failover holds a namespace that this one now needs.

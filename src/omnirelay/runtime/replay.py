@@ -1,8 +1,8 @@
 """Publishes fenced batches again, at the active cluster, as new records that say where they come from.
 
-Each is published under its producer's own number where that is the next one: a producer that sends it again later is then
-answered with a duplicate. Elsewhere it gets a producer of its own, named after the fenced batch. What has been published
-is recognised by its records, so a replay that was interrupted goes on without publishing anything twice.
+Each is published under its producer's own number where that is the next one: a producer that sends it again later is
+then answered with a duplicate. Elsewhere it gets a producer of its own, named after the fenced batch. What has been
+published is recognised by its records, so a replay that was interrupted goes on without publishing anything twice.
 """
 
 from __future__ import annotations
