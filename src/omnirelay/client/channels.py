@@ -20,6 +20,10 @@ _OPTIONS = (
     # Channels to one address share that back-off unless told otherwise.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    # A producer that has nothing to send must still find out that its cluster is gone: the next one may lack batches.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
     # A mesh is not reached through a web proxy that happens to be in the environment.
     ("grpc.enable_http_proxy", 0),
 )

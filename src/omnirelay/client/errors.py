@@ -24,9 +24,12 @@ class ProducerIdInUse(Conflict):
 
 
 class AcknowledgedMissing(HistoryError):
-    """The active cluster lacks batches that another one had acknowledged: an emergency failover left them behind."""
+    """The active cluster lacks batches that another one had acknowledged, and the producer has them no more: an
+    emergency failover left them behind. Details: `missing` batches after `last_producer_sequence`, `at_risk` (how many
+    of them had never been remote), `kept` (later ones, which cannot be sent without them)."""
 
     code = "acknowledged_missing"
     hint = (
-        "Batches after {last_producer_sequence} of {producer_id} are not in the log; see: omnirelay mesh failovers list"
+        "{missing} batches of {producer_id} after {last_producer_sequence} are not in the log; their ranges are in the "
+        "manifest of the last failover: omnirelay mesh failovers list"
     )

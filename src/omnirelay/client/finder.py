@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnirelay.errors import ConfigInvalid, OmniRelayError, StaleEpoch, WriteRefused
+from omnirelay.errors import ConfigInvalid, OmniRelayError, RpoExceeded, StaleEpoch, WriteRefused
 
 BACKOFF_MIN_SECONDS = 0.025
 BACKOFF_MAX_SECONDS = 0.25
@@ -38,8 +38,8 @@ class Finder:
     def failed(self, error: OmniRelayError, jitter: float) -> float:
         """Chooses the next endpoint. Returns the seconds to wait before it is tried; `jitter` is within [0, 1)."""
         news = self._learn(error)
-        if isinstance(error, StaleEpoch):
-            pass  # the right place, asked with an old token
+        if isinstance(error, StaleEpoch | RpoExceeded):
+            pass  # the right place, asked with an old token or too early
         elif isinstance(error, WriteRefused) and (hint := self._hint(error)) and (news or hint not in self._silent):
             self.endpoint = hint
         else:

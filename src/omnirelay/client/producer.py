@@ -1,6 +1,6 @@
 """A producer: batches in, durable positions out, through disconnections and failovers.
 
-The shell around `Outbox` (what is unacknowledged) and `Finder` (where the active is): it moves bytes, tells the time
+The shell around `Outbox` (what is not remote) and `Finder` (where the active is): it moves bytes, tells the time
 and resolves futures; what to send and what a reopened stream means is decided there.
 """
 
@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, get_args
 
 import grpc.aio
 
@@ -19,14 +19,17 @@ from omnirelay.client.channels import Channels
 from omnirelay.client.credentials import Credentials
 from omnirelay.client.errors import AcknowledgedMissing, ProducerIdInUse, Unacknowledged
 from omnirelay.client.finder import Finder
-from omnirelay.client.outbox import MIB, Opened, Outbox, OutboxLimits, PublishResult
+from omnirelay.client.outbox import MIB, Durability, Opened, Outbox, OutboxLimits, PublishResult
 from omnirelay.errors import (
     AccessDenied,
     BadRequest,
     BatchTooLarge,
+    ConfigInvalid,
     NotFound,
     OmniRelayError,
     ProducerGap,
+    RpoExceeded,
+    TooFewClusters,
     Unavailable,
     Unreachable,
 )
@@ -60,6 +63,11 @@ class Producer:
     One process per `producer_id` at a time. While no cluster takes writes, batches wait (up to `limits`); after
     `park_timeout_seconds` without any acknowledgement every waiting future fails with Unacknowledged, and so does
     every later call: which of the batches were committed is learnt by a new Producer with the same id.
+
+    With `durability="local"` a batch's future ends once the active cluster has it on disk, and the producer keeps the
+    batch until `remote_copies` other clusters have it too: an active that was promoted in an emergency is sent what it
+    lacks. So while the producer lives nothing is lost, unless more is kept than `limits` allow: see `at_risk`. With
+    `durability="remote"` the future ends only then, and nothing is at risk.
     """
 
     def __init__(
@@ -70,6 +78,8 @@ class Producer:
         namespace: str = "default",
         credentials: Credentials | None = None,
         limits: OutboxLimits | None = None,
+        durability: Durability = "local",
+        remote_copies: int = 1,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._producer_id = ids.producer_id(producer_id)
@@ -77,7 +87,13 @@ class Producer:
         self._channels = Channels(credentials)
         self._finder = Finder(endpoints)
         self._limits = limits or OutboxLimits()
-        self._outbox = Outbox(self._producer_id, self._limits)
+        if durability not in get_args(Durability):
+            raise ConfigInvalid(f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}")
+        if remote_copies < 1:
+            raise ConfigInvalid(f"remote_copies must be positive, not {remote_copies}")
+        self._durability = durability
+        self._remote_copies = remote_copies
+        self._outbox = Outbox(self._producer_id, self._limits, durability)
         self._jitter = jitter
         self._max_batch_bytes = DEFAULT_MAX_BATCH_BYTES
         self._futures: deque[asyncio.Future[PublishResult]] = deque()
@@ -124,6 +140,17 @@ class Producer:
     def unacknowledged(self) -> int:
         """Batches that wait."""
         return len(self._outbox)
+
+    @property
+    def kept(self) -> int:
+        """Batches that are acknowledged, not yet remote, and kept in case a new active lacks them."""
+        return self._outbox.kept
+
+    @property
+    def at_risk(self) -> int:
+        """Batches that are acknowledged, not known to be remote, and had to be let go of because too many were kept: an
+        emergency at this moment would lose them. On a mesh without other clusters that is most of them."""
+        return self._outbox.at_risk
 
     async def send(self, records: Iterable[Record]) -> PublishResult:
         """Sends one batch and waits until it is durable; waits for room first if there is none.
@@ -207,17 +234,26 @@ class Producer:
                 if is_final(error):
                     self._give_up(error)
                     return
-                if isinstance(error, Unavailable):
+                if isinstance(error, Unavailable) and not isinstance(error, RpoExceeded):
                     await self._channels.drop(endpoint)
                 await asyncio.sleep(self._finder.failed(error, self._jitter()))
 
     async def _stream(self, endpoint: str) -> None:
         """One stream from open to end. Raises the typed error that ended it."""
+        try:
+            await self._publish(endpoint, self._remote_copies)
+        except TooFewClusters as error:
+            if self._durability == "remote":
+                raise
+            # What is kept is then kept for as many clusters as there are.
+            await self._publish(endpoint, min(self._remote_copies - 1, _others(error)))
+
+    async def _publish(self, endpoint: str, remote_copies: int) -> None:
         stub = events_pb2_grpc.EventServiceStub(self._channels.get(endpoint))
         call = stub.Publish()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
-                cluster = await self._open(call)
+                cluster = await self._open(call, remote_copies)
             await self._exchange(call, cluster)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
@@ -226,16 +262,21 @@ class Producer:
         finally:
             call.cancel()
 
-    async def _open(self, call: _Call) -> str:
-        request = pb.PublishOpen(namespace=self._namespace, producer_id=self._producer_id, epoch=self._finder.epoch)
+    async def _open(self, call: _Call, remote_copies: int) -> str:
+        request = pb.PublishOpen(
+            namespace=self._namespace,
+            producer_id=self._producer_id,
+            epoch=self._finder.epoch,
+            remote_copies=remote_copies,
+        )
         response = await _converse(call, pb.PublishRequest(open=request))
         opened = response.opened
         if opened.epoch < self._finder.epoch:
             raise Unreachable(f"{opened.cluster_id} is at epoch {opened.epoch}, {self._finder.epoch} is known")
         said = Opened(opened.cluster_id, opened.epoch, opened.last_producer_sequence)
-        for result in self._outbox.opened(said, asyncio.get_running_loop().time()):
-            self._resolve(result)
+        self._resolve(self._outbox.opened(said, asyncio.get_running_loop().time()))
         self._finder.opened(opened.epoch)
+        self._last_error = None
         self._max_batch_bytes = opened.max_batch_bytes or DEFAULT_MAX_BATCH_BYTES
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(opened.last_producer_sequence)
@@ -278,17 +319,22 @@ class Producer:
             response = await call.read()
             if not isinstance(response, pb.PublishResponse):
                 raise await ending(call)
-            ack = response.ack
-            position = codec.position_from_message(ack.position) if ack.HasField("position") else None
-            said = PublishResult(ack.producer_sequence, ack.count, cluster, ack.epoch, position, ack.duplicate)
-            self._resolve(self._outbox.acknowledged(said, clock()))
-            self._work.set()
+            match response.WhichOneof("message"):
+                case "ack":
+                    ack = response.ack
+                    position = codec.position_from_message(ack.position) if ack.HasField("position") else None
+                    said = PublishResult(ack.producer_sequence, ack.count, cluster, ack.epoch, position, ack.duplicate)
+                    self._resolve(self._outbox.acknowledged(said, clock()))
+                    self._work.set()
+                case "remote":
+                    self._resolve(self._outbox.remote(response.remote.producer_sequence, clock()))
 
-    def _resolve(self, result: PublishResult) -> None:
-        future = self._futures.popleft()
-        if not future.done():
-            future.set_result(result)
-        self._room.set()
+    def _resolve(self, results: Iterable[PublishResult]) -> None:
+        for result in results:
+            future = self._futures.popleft()
+            if not future.done():
+                future.set_result(result)
+            self._room.set()
 
     # --- patience -------------------------------------------------------------------------------------------------
 
@@ -309,7 +355,12 @@ class Producer:
         if expires_at > loop.time():
             self._expiry = loop.call_at(expires_at, self._watch_expiry)
         else:
-            self._give_up(self._last_error or Unreachable("no cluster answered"))
+            self._give_up(self._last_error or Unreachable(self._silence()))
+
+    def _silence(self) -> str:
+        if self._durability == "remote" and self._outbox.connected:
+            return f"fewer than {self._remote_copies} other clusters confirm"
+        return "no cluster answered"
 
     def _give_up(self, cause: OmniRelayError) -> None:
         """Breaks the producer: nothing can be sent out of order, so nothing more can be sent at all."""
@@ -347,6 +398,14 @@ class Producer:
         """A defect in here must not leave the application waiting."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._give_up(OmniRelayError(f"the producer failed: {error!r}"))
+
+
+def _others(error: TooFewClusters) -> int:
+    """How many other clusters the mesh has, as far as the refusal tells."""
+    try:
+        return max(0, int(error.details.get("others") or 0))
+    except (TypeError, ValueError):
+        return 0
 
 
 async def _converse(call: _Call, request: pb.PublishRequest) -> pb.PublishResponse:

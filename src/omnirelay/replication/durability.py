@@ -47,7 +47,7 @@ class RemoteProgress:
             return
         self._marks.append((producer_sequence, end))
         if len(self._marks) > MARKS:
-            self._marks = self._marks[1::2]
+            del self._marks[-2::-2]
 
     def reached(self, end: Cursor) -> int:
         """What to tell the producer, given where the remote part of the order ends; 0 when there is nothing new."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import grpc.aio
 import pytest
 
-from omnirelay.errors import Draining, NotActive, ProducerGap, StaleEpoch
+from omnirelay.errors import Draining, NotActive, ProducerGap, RpoExceeded, StaleEpoch, TooFewClusters
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind
 from omnirelay.model.position import Cursor, Position
 from omnirelay.model.version_vector import VersionVector
@@ -27,6 +27,10 @@ class Cluster(events_pb2_grpc.EventServiceServicer):
         self.mesh = mesh
         self.id = cluster_id
         self.opens = []
+        self.copies = []
+        """What the producers asked for that opened a stream."""
+        self.streams = []
+        self.acknowledged = 0
         self.lose_acks = 0
         """That many batches are committed, and the connection is cut before they are acknowledged."""
         self.answers = asyncio.Event()
@@ -51,20 +55,36 @@ class Cluster(events_pb2_grpc.EventServiceServicer):
         self.opens.append(opened.epoch)
         self.mesh.heard.set()
         await self._admit(context)
+        self.copies.append(opened.remote_copies)
+        if opened.remote_copies > self.mesh.others:
+            await refuse(context, TooFewClusters("too few", others=self.mesh.others))
         if 0 < opened.epoch < self.mesh.epoch:
             await refuse(context, StaleEpoch("old token", epoch=self.mesh.epoch))
         producer = opened.producer_id
-        yield pb.PublishResponse(
-            opened=pb.PublishOpened(
-                cluster_id=self.id,
-                epoch=self.mesh.epoch,
-                last_producer_sequence=self.mesh.last(producer),
-                max_batch_bytes=self.mesh.max_batch_bytes,
-            )
+        said = pb.PublishOpened(
+            cluster_id=self.id,
+            epoch=self.mesh.epoch,
+            last_producer_sequence=self.mesh.last(producer),
+            max_batch_bytes=self.mesh.max_batch_bytes,
         )
-        async for request in requests:
-            await self._admit(context)
-            yield await self._commit(producer, request.batch, context)
+        await context.write(pb.PublishResponse(opened=said))
+        self.streams.append(context)
+        try:
+            async for request in requests:
+                await self._admit(context)
+                await context.write(await self._commit(producer, request.batch, context))
+                self.acknowledged = request.batch.producer_sequence
+                self.mesh.changed.set()
+        finally:
+            self.streams.remove(context)
+
+    async def tell_remote(self, upto):
+        """Tells whoever is connected, once it has been acknowledged."""
+        while self.acknowledged < upto:
+            self.mesh.changed.clear()
+            await self.mesh.changed.wait()
+        for stream in self.streams:
+            await stream.write(pb.PublishResponse(remote=pb.PublishRemote(producer_sequence=upto)))
 
     async def _commit(self, producer, batch, context):
         last = self.mesh.last(producer)
@@ -87,6 +107,8 @@ class Cluster(events_pb2_grpc.EventServiceServicer):
 
     async def _admit(self, context):
         mesh = self.mesh
+        if mesh.exposed and self.id == mesh.active:
+            await refuse(context, RpoExceeded("exposed", lag="9 s", limit="5 s"))
         if mesh.draining and self.id == mesh.active:
             await refuse(context, Draining("moving", cluster="", epoch=mesh.epoch, retry_after_seconds=0.05))
         if mesh.active != self.id:
@@ -126,6 +148,10 @@ class Mesh:
     epoch: int = 1
     draining: bool = False
     max_batch_bytes: int = 4 << 20
+    others: int = 1
+    """Clusters beside the active one."""
+    exposed: bool = False
+    """The active could lose more than it is allowed to."""
     log: list = field(default_factory=list)
     notices: deque = field(default_factory=deque)
     subscriptions: list = field(default_factory=list)
@@ -160,9 +186,11 @@ class Mesh:
         self.log.append(Batch(header, codec.encode_header(header), records, bytes(32)))
         self.changed.set()
 
-    def promote(self, cluster_id):
+    def promote(self, cluster_id, lost=0):
+        """In an emergency the last `lost` batches are not at the one that is promoted."""
         self.active, self.draining = cluster_id, False
         self.epoch += 1
+        del self.log[len(self.log) - lost :]
 
     async def next_knock(self):
         """A producer asks some cluster, from now on."""

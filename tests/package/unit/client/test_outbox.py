@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnirelay.client.errors import AcknowledgedMissing, ProducerIdInUse
@@ -7,8 +7,8 @@ from omnirelay.client.outbox import Opened, Outbox, OutboxLimits, PublishResult
 from omnirelay.errors import ConfigInvalid, Overloaded, Unreachable
 
 
-def outbox(**limits):
-    return Outbox("p1", OutboxLimits(**limits))
+def outbox(durability="local", **limits):
+    return Outbox("p1", OutboxLimits(**limits), durability)
 
 
 def opened(last, epoch=1, cluster="us-east"):
@@ -23,8 +23,8 @@ def taken(box):
     return [entry.sequence for entry in iter(box.take, None)]
 
 
-def offered(count, **limits):
-    box = outbox(**limits)
+def offered(count, durability="local", **limits):
+    box = outbox(durability, **limits)
     for number in range(count):
         box.offer(b"batch", 10 + number, float(number))
     return box
@@ -45,7 +45,8 @@ def test_an_acknowledgement_says_how_many_records_the_batch_has():
     box = offered(1)
     box.opened(opened(0), 1.0)
     box.take()
-    assert (box.acknowledged(ack(1), 2.0).count, len(box)) == (10, 0)
+    (result,) = box.acknowledged(ack(1), 2.0)
+    assert (result.count, result.durability, len(box)) == (10, "local", 0)
 
 
 def test_what_was_in_flight_is_sent_again_before_anything_new_with_its_number():
@@ -69,24 +70,143 @@ def test_what_is_committed_already_is_resolved_on_reopening():
     assert taken(box) == [3]
 
 
-def test_a_cluster_that_lacks_what_was_acknowledged_ends_it():
-    box = offered(2)
+def acknowledged(count, durability="local", **limits):
+    """So many batches, all acknowledged; the connection is still open."""
+    box = offered(count, durability, **limits)
     box.opened(opened(0), 1.0)
+    for sequence in taken(box):
+        box.acknowledged(ack(sequence), 1.0)
+    return box
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_new_active_lacks_is_sent_again_before_anything_else():
+    box = acknowledged(3)
+    box.offer(b"in flight", 1, 1.0)
     taken(box)
-    box.acknowledged(ack(1), 1.0)
     box.disconnected()
-    with pytest.raises(AcknowledgedMissing):
+    box.offer(b"new", 1, 2.0)
+    assert box.opened(opened(1, epoch=2, cluster="eu-west"), 3.0) == []
+    assert (box.kept, taken(box)) == (3, [2, 3, 4, 5])
+
+
+def test_the_application_is_told_once_of_a_batch_that_is_acknowledged_twice():
+    box = acknowledged(2)
+    box.disconnected()
+    box.opened(opened(0), 2.0)
+    taken(box)
+    assert [box.acknowledged(ack(sequence), 3.0) for sequence in (1, 2)] == [[], []]
+    assert (len(box), box.kept, box.unacknowledged) == (0, 2, None)
+
+
+def test_what_is_remote_is_not_kept():
+    box = acknowledged(3)
+    assert box.remote(2, 2.0) == []
+    assert (box.kept, box.at_risk) == (1, 0)
+
+
+def test_what_exceeds_the_bound_is_at_risk_until_it_is_remote():
+    box = acknowledged(5, kept_batches=2)
+    assert (box.kept, box.at_risk) == (2, 3)
+    box.remote(2, 2.0)
+    assert (box.kept, box.at_risk) == (2, 1)
+    box.remote(5, 2.0)
+    assert (box.kept, box.at_risk) == (0, 0)
+
+
+def test_bytes_are_bounded_too():
+    assert acknowledged(5, kept_bytes=12).kept == 2
+
+
+def test_who_keeps_nothing_risks_everything_that_is_not_remote():
+    box = acknowledged(3, kept_batches=0)
+    assert (box.kept, box.at_risk) == (0, 3)
+
+
+def test_what_an_earlier_process_sent_is_not_at_risk_of_this_one():
+    box = offered(2, kept_batches=1)
+    box.opened(opened(7), 1.0)
+    for sequence in taken(box):
+        box.acknowledged(ack(sequence), 1.0)
+    assert box.at_risk == 1
+
+
+@pytest.mark.parametrize(("remote", "at_risk"), [(0, 3), (2, 1), (3, 0)])
+def test_a_cluster_that_lacks_what_was_acknowledged_and_is_not_kept_ends_it(remote, at_risk):
+    box = acknowledged(5, kept_batches=2)
+    box.remote(remote, 1.0)
+    box.disconnected()
+    with pytest.raises(AcknowledgedMissing) as caught:
         box.opened(opened(0), 2.0)
+    assert caught.value.details == {
+        "producer_id": "p1", "last_producer_sequence": 0, "missing": 3, "at_risk": at_risk, "kept": 2,
+    }  # fmt: skip
 
 
 def test_the_same_with_nothing_waiting():
-    box = offered(1)
-    box.opened(opened(0), 1.0)
-    taken(box)
-    box.acknowledged(ack(1), 1.0)
+    box = acknowledged(1)
+    box.remote(1, 1.0)
     box.disconnected()
     with pytest.raises(AcknowledgedMissing):
         box.opened(opened(0), 2.0)
+
+
+def test_a_cluster_may_not_call_remote_what_it_has_not_acknowledged():
+    box = acknowledged(1)
+    box.offer(b"batch", 1, 1.0)
+    taken(box)
+    with pytest.raises(Unreachable):
+        box.remote(2, 2.0)
+
+
+def test_a_new_active_says_again_what_is_remote():
+    box = acknowledged(3)
+    box.disconnected()
+    box.opened(opened(3), 2.0)
+    box.remote(3, 2.0)
+    assert box.kept == 0
+
+
+# --- waiting for remote -------------------------------------------------------------------------------------------
+
+
+def test_with_remote_durability_the_application_is_told_when_a_batch_is_remote():
+    box = acknowledged(3, "remote")
+    assert (len(box), box.unacknowledged, box.kept) == (3, (1, 3), 3)
+    results = box.remote(2, 2.0)
+    assert [(r.producer_sequence, r.count, r.durability) for r in results] == [(1, 10, "remote"), (2, 11, "remote")]
+    assert (len(box), box.unacknowledged) == (1, (3, 3))
+
+
+def test_what_waits_to_be_remote_is_buffered_and_never_dropped():
+    box = acknowledged(2, "remote", buffered_batches=2, kept_batches=0)
+    assert (box.has_room(1), box.at_risk) == (False, 0)
+    box.remote(1, 2.0)
+    assert box.has_room(1)
+
+
+def test_what_was_found_on_reopening_waits_to_be_remote_too():
+    box = offered(2, "remote")
+    box.opened(opened(0), 1.0)
+    taken(box)
+    box.disconnected()
+    assert box.opened(opened(2), 2.0) == []
+    assert [(r.producer_sequence, r.duplicate, r.durability) for r in box.remote(2, 3.0)] == [
+        (1, True, "remote"),
+        (2, True, "remote"),
+    ]
+
+
+def test_patience_counts_from_what_the_application_was_told():
+    box = acknowledged(2, "remote", park_timeout_seconds=30)
+    assert box.expires_at == 30.0, "an acknowledgement is not what it waits for"
+    box.remote(1, 20.0)
+    assert box.expires_at == 50.0
+
+
+# --- trust --------------------------------------------------------------------------------------------------------
 
 
 def test_a_cluster_that_holds_what_was_never_sent_ends_it():
@@ -107,7 +227,7 @@ def test_a_duplicate_that_was_sent_once_is_somebody_elses():
     box.disconnected()
     box.opened(opened(0), 2.0)
     box.take()
-    assert box.acknowledged(ack(1, duplicate=True), 2.0).duplicate
+    assert box.acknowledged(ack(1, duplicate=True), 2.0)[0].duplicate
 
 
 @pytest.mark.parametrize("sequence", [0, 2])
@@ -185,7 +305,12 @@ def test_a_connection_stalls_only_while_something_is_in_flight():
 
 @pytest.mark.parametrize(
     "limits",
-    [{"buffered_batches": 0}, {"stall_timeout_seconds": 0}, {"park_timeout_seconds": 1, "stall_timeout_seconds": 2}],
+    [
+        {"buffered_batches": 0},
+        {"kept_bytes": -1},
+        {"stall_timeout_seconds": 0},
+        {"park_timeout_seconds": 1, "stall_timeout_seconds": 2},
+    ],
 )
 def test_impossible_limits_are_named(limits):
     with pytest.raises(ConfigInvalid):
@@ -215,7 +340,7 @@ def test_every_batch_is_committed_once_in_order_whatever_is_cut(script):
         elif step == "commit" and wire:
             commit()
         elif step == "ack" and acks:
-            results.append(box.acknowledged(acks.pop(0), 0.0))
+            results += box.acknowledged(acks.pop(0), 0.0)
         elif step.startswith("cut"):
             while wire and step == "cut":
                 commit()
@@ -225,3 +350,111 @@ def test_every_batch_is_committed_once_in_order_whatever_is_cut(script):
     assert log == [b"%d" % number for number in range(offers)]
     assert [result.producer_sequence for result in results] == list(range(1, offers + 1))
     assert len(box) == 0
+
+
+class Failing:
+    """A mesh whose active may be lost at any moment, a producer, and everything on the way between them.
+
+    `log` is what is valid; the first `replicated` batches of it are in the prefix of the best other cluster, which is
+    the one that is promoted. One remote copy bears one loss: the next comes when what was called remote is so again.
+    """
+
+    def __init__(self, durability, **limits):
+        self.box = outbox(durability, **limits)
+        self.log, self.replicated, self.offers = [], 0, 0
+        self.called_remote = 0
+        self.results = []
+        self.reopen()
+
+    def reopen(self):
+        self.wire, self.answers = [], []
+        self.box.disconnected()
+        self.results += self.box.opened(opened(len(self.log)), 0.0)
+        self.report()
+
+    def report(self):
+        """What the active knows of its peer, told behind the acknowledgements."""
+        self.answers.append(self.replicated)
+        self.called_remote = max(self.called_remote, self.replicated)
+
+    def offer(self):
+        self.box.offer(b"%d" % self.offers, 1, 0.0)
+        self.offers += 1
+
+    def send(self):
+        if entry := self.box.take():
+            self.wire.append(entry)
+
+    def commit(self):
+        if self.wire:
+            entry = self.wire.pop(0)
+            assert entry.sequence <= len(self.log) + 1, "never out of order"
+            duplicate = entry.sequence <= len(self.log)
+            if not duplicate:
+                self.log.append(entry.records)
+            self.answers.append(ack(entry.sequence, duplicate))
+
+    def replicate(self):
+        self.replicated = min(self.replicated + 1, len(self.log))
+        self.report()
+
+    def answer(self):
+        if self.answers:
+            said = self.answers.pop(0)
+            self.results += self.box.remote(said, 0.0) if isinstance(said, int) else self.box.acknowledged(said, 0.0)
+
+    def cut(self):
+        self.reopen()
+
+    def lose(self):
+        """The active, with everything that the best of the others lacks."""
+        if self.replicated < self.called_remote:
+            return
+        del self.log[self.replicated :]
+        self.replicated = 0
+        self.reopen()
+
+    def end(self):
+        self.reopen()
+        for _ in range(2 * self.offers + 1):
+            for step in (self.send, self.commit, self.replicate, self.answer, self.answer):
+                step()
+        while self.answers:
+            self.answer()
+
+
+scripts = st.lists(
+    st.sampled_from(["offer", "offer", "send", "send", "commit", "commit", "answer", "replicate", "cut", "lose"]),
+    max_size=100,
+)
+
+
+@pytest.mark.parametrize("durability", ["local", "remote"])
+@settings(max_examples=300)
+@given(script=scripts)
+def test_while_the_producer_lives_every_batch_is_valid_once_in_order(durability, script):
+    mesh = Failing(durability)
+    for step in script:
+        getattr(mesh, step)()
+    mesh.end()
+    assert mesh.log == [b"%d" % number for number in range(mesh.offers)]
+    assert [result.producer_sequence for result in mesh.results] == list(range(1, mesh.offers + 1))
+    assert {result.durability for result in mesh.results} <= {durability}
+    assert (len(mesh.box), mesh.box.kept, mesh.box.at_risk) == (0, 0, 0)
+
+
+@settings(max_examples=300)
+@given(script=scripts)
+def test_what_a_full_producer_had_to_drop_is_all_that_a_loss_can_cost_and_is_counted(script):
+    mesh = Failing("local", kept_batches=1)
+    at_risk = 0
+    try:
+        for step in script:
+            at_risk = mesh.box.at_risk
+            getattr(mesh, step)()
+        mesh.end()
+    except AcknowledgedMissing as lost:
+        assert 0 < lost.details["missing"] == lost.details["at_risk"] <= at_risk
+    else:
+        assert mesh.log == [b"%d" % number for number in range(mesh.offers)]
+        assert [result.producer_sequence for result in mesh.results] == list(range(1, mesh.offers + 1))

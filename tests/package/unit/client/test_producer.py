@@ -4,8 +4,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from omnirelay.client import OutboxLimits, Producer, Record, Unacknowledged
-from omnirelay.client.errors import ProducerIdInUse
-from omnirelay.errors import BadRequest, BatchTooLarge, Overloaded
+from omnirelay.client.errors import AcknowledgedMissing, ProducerIdInUse
+from omnirelay.errors import BadRequest, BatchTooLarge, ConfigInvalid, Overloaded, TooFewClusters
 from omnirelay.model.position import Position
 
 SHORT = OutboxLimits(park_timeout_seconds=0.2, stall_timeout_seconds=0.1)
@@ -236,3 +236,109 @@ async def test_leaving_the_block_with_an_error_does_not_wait(mesh):
     with pytest.raises(KeyError):
         await fail()
     assert isinstance(futures[0].exception(), Unacknowledged)
+
+
+# --- durability ---------------------------------------------------------------------------------------------------
+
+
+async def emergency(mesh, lost):
+    """The active dies with so many batches that nobody else has."""
+    await mesh.clusters["us-east"].stop()
+    mesh.promote("eu-west", lost)
+
+
+async def test_what_an_emergency_lost_is_sent_again_by_producers_that_live(mesh):
+    async with producer(mesh) as p:
+        for n in range(5):
+            assert (await p.send(records(n))).durability == "local"
+        await emergency(mesh, lost=3)
+        assert (await p.send(records(5))).producer_sequence == 6
+    assert mesh.keys == keys(6)
+
+
+async def test_an_idle_producer_sends_again_without_being_asked(mesh):
+    async with producer(mesh) as p:
+        for n in range(3):
+            await p.send(records(n))
+        await emergency(mesh, lost=2)
+        while len(mesh.keys) < 3:
+            mesh.changed.clear()
+            await mesh.changed.wait()
+        assert (mesh.keys, p.unacknowledged) == (keys(3), 0)
+
+
+async def test_what_is_remote_is_kept_no_longer(mesh):
+    async with producer(mesh) as p:
+        for n in range(3):
+            await p.send(records(n))
+        assert p.kept == 3
+        await mesh.clusters["us-east"].tell_remote(2)
+        await p.send(records(3))
+        assert (p.kept, p.at_risk) == (2, 0)
+
+
+async def test_a_mesh_that_never_speaks_of_remote_costs_nothing_but_the_safety(mesh):
+    async with producer(mesh, limits=OutboxLimits(kept_batches=2)) as p:
+        for n in range(5):
+            await p.send(records(n))
+        assert (p.kept, p.at_risk) == (2, 3)
+
+
+@pytest.mark.parametrize(("others", "asked"), [(0, 0), (1, 1)])
+async def test_a_mesh_with_fewer_clusters_is_asked_for_what_it_has(mesh, others, asked):
+    mesh.others = others
+    async with producer(mesh, remote_copies=2) as p:
+        await p.send(records("a"))
+    assert mesh.clusters["us-east"].copies == [2, asked]
+
+
+async def test_who_insists_on_more_copies_than_there_can_be_is_told(mesh):
+    async with unflushed(producer(mesh, durability="remote", remote_copies=2)) as p:
+        with pytest.raises(TooFewClusters):
+            await p.send(records("a"))
+
+
+async def test_with_remote_durability_a_batch_is_awaited_until_it_is_remote(mesh):
+    async with producer(mesh, durability="remote") as p:
+        futures = [p.send_nowait(records(n)) for n in range(2)]
+        await mesh.clusters["us-east"].tell_remote(1)
+        assert (await futures[0]).durability == "remote"
+        assert not futures[1].done()
+        await mesh.clusters["us-east"].tell_remote(2)
+        assert (await futures[1]).position == Position("us-east", 2)
+
+
+async def test_who_waits_for_other_clusters_in_vain_learns_that(mesh):
+    async with unflushed(producer(mesh, durability="remote", limits=SHORT)) as p:
+        with pytest.raises(Unacknowledged, match="fewer than 1 other clusters confirm; batches 1 to 1"):
+            await p.send(records("a"))
+
+
+async def test_what_was_let_go_of_and_is_lost_is_named(mesh):
+    async with unflushed(producer(mesh, limits=OutboxLimits(kept_batches=1))) as p:
+        for n in range(5):
+            await p.send(records(n))
+        await emergency(mesh, lost=3)
+        with pytest.raises(AcknowledgedMissing) as caught:
+            await p.send(records(5))
+    assert {name: caught.value.details[name] for name in ("last_producer_sequence", "missing", "at_risk", "kept")} == {
+        "last_producer_sequence": 2, "missing": 2, "at_risk": 2, "kept": 1,
+    }  # fmt: skip
+
+
+async def test_an_active_that_could_lose_too_much_is_asked_again_until_it_takes_writes(mesh):
+    async with producer(mesh) as p:
+        await p.send(records(0))
+        mesh.exposed = True
+        future = p.send_nowait(records(1))
+        await mesh.next_knock()
+        await mesh.next_knock()
+        mesh.exposed = False
+        assert (await future).cluster == "us-east"
+    assert mesh.clusters["eu-west"].opens == [], "nobody else can take them"
+
+
+@pytest.mark.parametrize("options", [{"durability": "everywhere"}, {"remote_copies": 0}])
+async def test_impossible_wishes_are_refused_at_once(mesh, options):
+    with pytest.raises(ConfigInvalid):
+        producer(mesh, **options)
