@@ -163,6 +163,40 @@ class ControlClient:
     def report_markdown(self, failover_id: str) -> str:
         return self._send("GET", _path("failovers", failover_id, "report"), accept="text/markdown").text
 
+    # --- divergence -----------------------------------------------------------------------------------------------
+
+    def divergences(self) -> list[Json]:
+        """Fenced data as far as the cluster that answers holds it."""
+        found: list[Json] = self._json("GET", "/control/divergence")["divergences"]
+        return found
+
+    def divergence(self, divergence_id: str) -> Json:
+        """`divergence`, its fenced `ranges`, and per key what was fenced and written since."""
+        return self._json("GET", _path("divergence", divergence_id))
+
+    def discard(self, divergence_id: str, *, reason: str = "", dry_run: bool = False) -> Json:
+        return self._resolve(divergence_id, "discard", reason, dry_run)
+
+    def replay(self, divergence_id: str, *, reason: str = "", dry_run: bool = False) -> Json:
+        """Asks the active cluster to publish the open records again; it has done so once `unresolved` is 0."""
+        return self._resolve(divergence_id, "replay", reason, dry_run)
+
+    def export(self, divergence_id: str, *, reason: str = "", dry_run: bool = False) -> Iterator[bytes]:
+        """The fenced records, one JSON line each. They count as exported once the last one has been sent."""
+        path = _path("divergence", divergence_id, "export")
+        body = {"reason": reason}
+        response = self._send("POST", path, query=_dry(dry_run), body=body, accept="application/x-ndjson", stream=True)
+        with response:
+            try:
+                for line in response.iter_lines():
+                    yield line + b"\n"
+            except requests.RequestException as error:
+                raise Unreachable(f"the export from {response.url} broke off: {error}") from error
+
+    def _resolve(self, divergence_id: str, how: str, reason: str, dry_run: bool) -> Json:
+        path = _path("divergence", divergence_id, how)
+        return self._json("POST", path, query=_dry(dry_run), body={"reason": reason})
+
     # --- audit and the rest ---------------------------------------------------------------------------------------
 
     def audit(self, *, after: int = 0, limit: int = PAGE_SIZE) -> Json:

@@ -30,7 +30,8 @@ class Server:
                 status, headers, content = outer.answers.pop(0) if outer.answers else (200, {}, "{}")
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.close_connection = "Content-Length" in headers  # a length of its own: it breaks off there
+                for name, value in {"Content-Length": str(len(content)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content.encode())
@@ -139,6 +140,17 @@ def test_events_are_read_as_they_come(servers):
     server.answers = [(200, {"Content-Type": "text/event-stream"}, ': hi\n\nevent: routing\ndata: {"version": 1}\n\n')]
     with ControlClient([server.endpoint]) as client:
         assert list(client.watch_routing()) == [{"version": 1}]
+
+
+def test_an_export_comes_line_by_line_and_one_that_breaks_off_is_no_export(servers):
+    server = servers()
+    server.answers = [(200, {}, '{"sequence":1}\n{"sequence":2}\n'), (200, {"Content-Length": "99"}, '{"seq')]
+    with ControlClient([server.endpoint]) as client:
+        assert list(client.export("default.1")) == [b'{"sequence":1}\n', b'{"sequence":2}\n']
+        with pytest.raises(Unreachable, match="broke off"):
+            list(client.export("default.1", dry_run=True))
+    posted = [path for _, path, _ in server.requests]
+    assert posted == ["/control/divergence/default.1/export", "/control/divergence/default.1/export?dry_run=true"]
 
 
 def test_server_sent_events_may_have_several_lines_and_comments():
