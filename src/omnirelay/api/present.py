@@ -19,8 +19,17 @@ from omnirelay.model.times import rfc3339
 from omnirelay.runtime.clusters import derived_state, unreadiness
 from omnirelay.runtime.view import MeshView
 
-COMMANDS = (Event.APPROVE, Event.DENY, Event.DRAIN, Event.PROMOTE, Event.VERIFY, Event.COMPLETE, Event.ABORT)
-"""Events that a caller can cause; the others are observations of the replicators."""
+COMMANDS = {
+    Event.APPROVE: "approve",
+    Event.DENY: "deny",
+    Event.DRAIN: "drain",
+    Event.GATHER: "promote",
+    Event.PROMOTE: "promote",
+    Event.VERIFY: "verify",
+    Event.COMPLETE: "complete",
+    Event.ABORT: "abort",
+}
+"""Events that a caller can cause, by the command that does; the others are observations of the replicators."""
 
 WORSE = (
     ReplicationStatus.STREAMING,
@@ -173,7 +182,7 @@ def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.Failov
         problem=record.problem,
         routing_version=record.routing_version,
         measured_outage_seconds=report.measured_outage_seconds(record),
-        next=[command.value for command in COMMANDS if machine(record).allows(record.state, command)],
+        next=[command for event, command in COMMANDS.items() if machine(record).allows(record.state, event)],
     )
 
 
@@ -199,6 +208,10 @@ def evidence(record: Failover, audit: tuple[int, int] | None) -> schemas.Report:
         measured_loss_records=report.measured_loss_records(record),
         predicted_loss_records=record.plan.predicted_loss_records,
         predicted_outage_seconds=record.plan.predicted_outage_seconds,
+        predicted_loss=list(record.plan.loss),
+        accept_data_loss=request.accept_data_loss,
+        break_glass=request.break_glass,
+        manifest=list(record.manifest),
         epochs={
             c.namespace: schemas.EpochChange(before=c.epoch_before, after=c.epoch_after) for c in record.plan.routing
         },

@@ -337,6 +337,10 @@ class Report(Answer):
     measured_loss_records: int | None
     predicted_loss_records: int
     predicted_outage_seconds: float
+    predicted_loss: list[LossPrediction] = Field(description="Of an emergency, when it was promoted.")
+    accept_data_loss: int | None
+    break_glass: bool
+    manifest: list[LossRange] = Field(description="What an emergency cut off, as far as it is known.")
     epochs: dict[str, EpochChange]
     digests: dict[str, str] = Field(description="Origin → chain digest at the barrier.")
     checks: list[Check]
