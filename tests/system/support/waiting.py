@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,4 +20,13 @@ def until(look: Callable[[], T], what: str, seconds: float = DEADLINE_SECONDS) -
     while not (seen := look()):
         assert time.monotonic() < end, f"after {seconds:g} s still not: {what} (last seen: {seen!r})"
         time.sleep(POLL_SECONDS)
+    return seen
+
+
+async def until_async(look: Callable[[], T], what: str, seconds: float = DEADLINE_SECONDS) -> T:
+    """The same for a test that runs an event loop."""
+    end = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < end, f"after {seconds:g} s still not: {what} (last seen: {seen!r})"
+        await asyncio.sleep(POLL_SECONDS)
     return seen

@@ -1,0 +1,21 @@
+"""Remote durability on the wire; a producer that does not know of it is one that does not ask."""
+
+from omnirelay.ports.streams import PublishOpen, PublishRemote
+from omnirelay.transport.messages import decode_publish, encode_publish
+from omnirelay.wire._generated.omnirelay.mesh.v1 import events_pb2
+
+
+def test_a_producer_asks_for_copies():
+    opening = events_pb2.PublishOpen(namespace="default", producer_id="p", epoch=3, remote_copies=2)
+    assert decode_publish(events_pb2.PublishRequest(open=opening)) == PublishOpen("default", "p", 3, 2)
+
+
+def test_a_producer_of_the_version_before_does_not_want_to_be_told():
+    before = b"\x0a\x0e\x0a\x07default\x12\x01p\x18\x03"  # namespace, producer_id and epoch: all there was
+    assert decode_publish(events_pb2.PublishRequest.FromString(before)) == PublishOpen("default", "p", 3, 0)
+
+
+def test_a_client_of_the_version_before_sees_no_message_it_knows():
+    sent = encode_publish(PublishRemote(7))
+    assert sent.WhichOneof("message") == "remote"
+    assert (sent.remote.producer_sequence, sent.HasField("ack"), sent.HasField("opened")) == (7, False, False)
