@@ -17,12 +17,13 @@ from omnirelay.errors import ConfigInvalid, NotFound
 @click.group(
     cls=LazyGroup,
     lazy={
-        "promote": Lazy("omnirelay.cli.promote:promote", "Make a cluster the active one: a planned failover."),
+        "promote": Lazy("omnirelay.cli.promote:promote", "Make a cluster the active one, planned or in an emergency."),
+        "failback": Lazy("omnirelay.cli.failback:failback", "Make the source of a completed failover active again."),
         "replication": Lazy("omnirelay.cli.replication:replication", "Lag and state of replication."),
     },
 )
 def clusters() -> None:
-    """The clusters, their replication, and promoting one."""
+    """The clusters, their replication, promoting one and going back."""
 
 
 @clusters.command("list")

@@ -1,4 +1,4 @@
-"""Carries a planned failover from whatever state it is in to its end.
+"""Carries a failover of any mode from whatever state it is in to its end.
 
 The failover itself lives in the mesh; this only asks for the next step, so it can be interrupted anywhere and taken
 up by anybody: `omnirelay mesh failovers resume ID`.
@@ -21,13 +21,27 @@ NEXT_STEP = {
     "approved": "drain",
     "draining": "drain",
     "drained": "promote",
+    "gathering": "promote",
+    "fencing": "promote",
+    "fenced": "promote",
     "promoted": "verify",
     "verify_failed": "verify",
     "verified": "complete",
 }
+HAPPENED = {
+    ("gather", "started"): "gathering: {target} catches up from the most advanced cluster in reach",
+    ("gather", "gathered"): "fencing: waiting for the lease of {source} to end",
+    ("fence", "revoked"): "fencing: the claim of {source} was taken away; waiting until it cannot be valid any more",
+    ("fence", "demoted"): "fencing: {source} lives and has closed; nobody needs to wait for its lease",
+    ("fence", "fenced"): "fenced: the cut stands",
+}
+"""Step and event of the journal → what whoever waits is told of an emergency."""
 FINAL_STATES = frozenset({"completed", "aborted", "denied", "expired"})
 APPROVAL_POLL_SECONDS = 1.0
 RETRY_SECONDS = 0.25
+STEP_WAIT_SECONDS = 30.0
+LIVE_WAIT_SECONDS = 1.0
+"""Of a step whose progress is told."""
 PATIENCE_SECONDS = 60.0
 """How long endpoints that do not answer are asked again once a drain may have begun."""
 
@@ -41,6 +55,8 @@ class Driver:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     _failing_since: float | None = field(default=None, init=False)
+    _told: int = field(default=0, init=False)
+    """So many entries of the journal."""
 
     def run(self, failover: dict[str, Any]) -> dict[str, Any]:
         """Returns the completed failover. Raises what a step was refused with, ApprovalDenied, PlanExpired, NotApproved
@@ -49,7 +65,7 @@ class Driver:
         if failover["state"] == "awaiting_approval":
             failover = self._await_approval(failover)
         while failover["state"] not in FINAL_STATES:
-            failover = self._step(failover, NEXT_STEP[failover["state"]])
+            failover = self._step(failover, next_step(failover))
         return _completed(failover)
 
     def _await_approval(self, failover: dict[str, Any]) -> dict[str, Any]:
@@ -77,11 +93,22 @@ class Driver:
     def _step(self, failover: dict[str, Any], step: str) -> dict[str, Any]:
         failover_id = failover["id"]
         started = self.clock()
+        wait = LIVE_WAIT_SECONDS if failover["mode"] == "emergency" and step == "promote" else STEP_WAIT_SECONDS
+        self._told = len(failover["journal"])
         while True:
-            answer = self._patiently(failover_id, lambda: self.client.step(failover_id, step))
-            if answer is not None and answer.done:
+            answer = self._patiently(failover_id, lambda: self.client.step(failover_id, step, wait_seconds=wait))
+            if answer is None:
+                continue
+            self._tell(answer.failover)
+            if answer.done:
                 self.say(f"{step}: {answer.failover['state']} ({self.clock() - started:.2f} s)")
                 return answer.failover
+
+    def _tell(self, failover: dict[str, Any]) -> None:
+        for entry in failover["journal"][self._told :]:
+            if line := HAPPENED.get((entry["step"], entry["event"])):
+                self.say(line.format(source=failover["source"], target=failover["target"]))
+        self._told = max(self._told, len(failover["journal"]))
 
     def _patiently(self, failover_id: str, ask: Callable[[], T]) -> T | None:
         """The answer, or None where no endpoint answers and there is patience left. Raises Incomplete without."""
@@ -99,6 +126,13 @@ class Driver:
             return None
         self._failing_since = None
         return answer
+
+
+def next_step(failover: dict[str, Any]) -> str:
+    """What carries it on. An emergency does not drain: its promotion gathers, fences and promotes."""
+    if failover["mode"] == "emergency" and failover["state"] == "approved":
+        return "promote"
+    return NEXT_STEP[failover["state"]]
 
 
 def _completed(failover: dict[str, Any]) -> dict[str, Any]:

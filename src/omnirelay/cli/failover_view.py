@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from omnirelay.cli.divergence_view import ranges_table
 from omnirelay.cli.output import Table
 
 
@@ -19,10 +20,11 @@ def plan_tables(failover: dict[str, Any]) -> list[Table]:
         ("change ticket", failover.get("change_ticket") or "-"),
         ("predicted loss", _records(plan.get("predicted_loss_records"))),
         ("predicted outage", seconds(plan.get("predicted_outage_seconds"))),
-        ("approvals", f"{failover.get('approvals_required', 1)} required, not by {failover.get('requested_by')}"),
+        *_answered_for(failover),
         ("plan", plan["hash"]),
         ("valid until", plan["expires_at"]),
     ]
+    loss = [loss_table(plan["loss"])] if plan.get("loss") else []
     routing = [
         (change["namespace"], f"{change['source']} -> {change['target']}", _epochs(change))
         for change in plan["routing"]
@@ -30,10 +32,64 @@ def plan_tables(failover: dict[str, Any]) -> list[Table]:
     steps = [(step["name"], step["effect"], step["undo"]) for step in plan["steps"]]
     return [
         Table((), facts, f"Plan of a {failover['mode']} failover {failover.get('id') or '(dry run)'}"),
+        *loss,
         Table(("namespace", "ownership", "epoch"), routing, "Routing"),
         Table(("step", "effect", "undo"), steps, "Steps"),
         checks_table(failover.get("checks", [])),
     ]
+
+
+def _answered_for(failover: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """Who has to agree: others, or in an emergency whoever accepts the loss."""
+    required = failover.get("approvals_required", 1)
+    rows: list[tuple[str, str | None]] = []
+    if failover["mode"] == "emergency":
+        bound = failover.get("accept_data_loss")
+        accepted = "nothing yet" if bound is None else f"up to {bound} records"
+        rows.append(("accepted", "any loss: the glass is broken" if failover.get("break_glass") else accepted))
+    if required or not rows:
+        rows.append(("approvals", f"{required} required, not by {failover.get('requested_by')}"))
+    return rows
+
+
+def loss_table(predictions: Sequence[dict[str, Any]]) -> Table:
+    """What is known apart from what can only be estimated."""
+    rows = [
+        (
+            each["origin"],
+            each["held"],
+            each["heard"],
+            each["known_records"],
+            each["known_bytes"],
+            f"{each['unheard_seconds']:.1f} s",
+            each["unheard_records"],
+        )
+        for each in predictions
+    ]
+    columns = ("log of", "held", "heard of", "known records", "known bytes", "unheard for", "estimate")
+    return Table(columns, rows, "Predicted loss")
+
+
+def evidence_table(clusters: Sequence[dict[str, Any]], failover: dict[str, Any]) -> Table:
+    """Who still hears the source, and what each holds of the logs that would end early."""
+    source = failover["source"]
+    origins = [each["origin"] for each in failover["plan"]["loss"]]
+    rows = []
+    for cluster in clusters:
+        link: dict[str, Any] = next((peer for peer in cluster.get("peers") or [] if peer["peer"] == source), {})
+        vector = cluster.get("vector")
+        rows.append(
+            (
+                cluster["cluster_id"],
+                cluster.get("state"),
+                cluster.get("last_seen"),
+                "-" if cluster["cluster_id"] == source else (link.get("inbound") or {}).get("status"),
+                "-" if cluster["cluster_id"] == source else link.get("last_contact"),
+                None if vector is None else [f"{origin}:{vector.get(origin, 0)}" for origin in origins],
+            )
+        )
+    columns = ("cluster", "state", "reported", f"hears {source}", "last contact", "holds")
+    return Table(columns, rows, f"Evidence: is {source} gone")
 
 
 def checks_table(checks: Sequence[dict[str, Any]]) -> Table:
@@ -60,11 +116,12 @@ def failover_tables(failover: dict[str, Any]) -> list[Table]:
         *plan_tables(failover),
         Table(("principal", "decision", "at", "via", "comment"), approvals, "Approvals"),
         Table(("at", "step", "event", "actor"), journal, "Journal"),
+        *_manifest(failover),
         Table((), state, "State"),
     ]
 
 
-def result_table(failover: dict[str, Any]) -> Table:
+def result_tables(failover: dict[str, Any]) -> list[Table]:
     epochs = [f"{change['namespace']} {_epochs(change)}" for change in failover["plan"]["routing"]]
     rows = [
         ("failover", failover["id"]),
@@ -74,7 +131,15 @@ def result_table(failover: dict[str, Any]) -> Table:
         ("measured outage", seconds(failover.get("measured_outage_seconds"))),
         ("report", f"omnirelay mesh failovers report {failover['id']}"),
     ]
-    return Table((), rows)
+    return [Table((), rows), *_manifest(failover)]
+
+
+def _manifest(failover: dict[str, Any]) -> list[Table]:
+    """Of a promoted emergency, also where nothing was cut off."""
+    if failover["mode"] != "emergency" or not failover.get("routing_version"):
+        return []
+    title = "Loss manifest" if failover["manifest"] else "Loss manifest: nothing was cut off"
+    return [ranges_table(failover["manifest"], title)]
 
 
 def list_table(failovers: Sequence[dict[str, Any]]) -> Table:

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from omnirelay.cli.carry_out import approval_timeout, drive
 from omnirelay.cli.drive import FINAL_STATES
 from omnirelay.cli.failover_view import failover_tables, list_table, plan_tables
 from omnirelay.cli.output import Table, print_table
-from omnirelay.cli.promote import approval_timeout, drive
 from omnirelay.cli.session import Session, connected
 
 
@@ -95,7 +95,7 @@ def deny(session: Session, failover_id: str, comment: str) -> None:
 @click.option("--reason", default="", help="For the audit trail.")
 @connected
 def abort(session: Session, failover_id: str, reason: str) -> None:
-    """Undo a failover that has not been promoted yet: the source admits writes again."""
+    """Undo a failover that has not been promoted yet: the source may admit writes again."""
     answer = session.client.step(failover_id, "abort", reason=reason)
     while not answer.done:
         answer = session.client.step(failover_id, "abort", reason=reason)

@@ -27,7 +27,9 @@ class Root(LazyGroup):
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     lazy={
-        "mesh": Lazy("omnirelay.cli.mesh:mesh", "Clusters, failovers, routing, audit and events of a running mesh."),
+        "mesh": Lazy(
+            "omnirelay.cli.mesh:mesh", "Clusters, failovers, divergence, routing, audit and events of a running mesh."
+        ),
         "pki": Lazy("omnirelay.cli.pki:pki", "Create a mesh's certificate authority and issue certificates."),
         "replicator": Lazy("omnirelay.cli.replicator:replicator", "Run a cluster's replicator."),
         "demo": Lazy("omnirelay.cli.demo:demo", "Three clusters on this machine, failed over before your eyes."),

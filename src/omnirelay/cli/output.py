@@ -44,6 +44,12 @@ class Output:
             for table in tables():
                 print_table(table)
 
+    def before(self, tables: Callable[[], Sequence[Table]]) -> None:
+        """What a person reads before deciding; programs get the result alone."""
+        if self.format == "table":
+            for table in tables():
+                print_table(table)
+
     def note(self, text: str) -> None:
         """For the person who waits; programs read stdout."""
         click.echo(plain(text), err=True)
@@ -136,6 +142,8 @@ def print_error(error: OmniRelayError, output: str) -> None:
         click.echo(
             plain(f"  {check.get('id')}: {check.get('observed')} (limit: {check.get('limit') or '-'})"), err=True
         )
+        if check.get("hint"):
+            click.echo(plain(f"    {check['hint']}"), err=True)
     click.echo(f"hint: {plain(error.operator_hint)}", err=True)
 
 

@@ -1,29 +1,17 @@
-"""`omnirelay mesh clusters promote` and what it shares with `failovers resume`."""
+"""`omnirelay mesh clusters promote`."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from omnirelay.cli.failover_view import plan_tables, result_table
-from omnirelay.cli.output import print_table
+from omnirelay.cli.carry_out import approval_timeout, ask_for, begin, drive, on_terminal
+from omnirelay.cli.failover_view import plan_tables
 from omnirelay.cli.session import Session, connected
-from omnirelay.errors import Conflict
 
-DEFAULT_APPROVAL_TIMEOUT_SECONDS = 900.0
-
-approval_timeout = click.option(
-    "--approval-timeout",
-    default=DEFAULT_APPROVAL_TIMEOUT_SECONDS,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for an approval.",
-)
+_PLANNED_ONLY = ("max_lag_seconds", "drain_timeout_seconds")
+_EMERGENCY_ONLY = ("accept_data_loss", "break_glass", "gather_timeout_seconds")
 
 
 @click.command
@@ -33,6 +21,12 @@ approval_timeout = click.option(
 @click.option("--change-ticket", default="", help="The change that covers it.")
 @click.option("--max-lag-seconds", type=click.FloatRange(0), help="Refuse when the target is further behind.")
 @click.option("--drain-timeout-seconds", type=click.FloatRange(0, min_open=True), help="Undo the drain after this.")
+@click.option("--emergency", is_flag=True, help="The active is gone: go on without it, and without what only it has.")
+@click.option(
+    "--accept-data-loss", type=click.IntRange(0), metavar="RECORDS", help="How many records may be lost, in writing."
+)
+@click.option("--break-glass", metavar="REASON", help="Accept any loss and fence an active that lives; mesh.admin.")
+@click.option("--gather-timeout-seconds", type=click.FloatRange(0, min_open=True), help="Give up catching up then.")
 @click.option("--plan", "plan_only", is_flag=True, help="Show the plan, change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 @approval_timeout
@@ -43,81 +37,45 @@ def promote(
     namespaces: tuple[str, ...],
     reason: str,
     change_ticket: str,
-    max_lag_seconds: float | None,
-    drain_timeout_seconds: float | None,
+    emergency: bool,
     plan_only: bool,
     yes: bool,
     approval_timeout: float,
+    **given: Any,
 ) -> None:
-    """Make TARGET the active cluster: a planned failover, which loses nothing or undoes itself."""
-    limits = {"max_lag_seconds": max_lag_seconds, "drain_timeout_seconds": drain_timeout_seconds}
+    """Make TARGET the active cluster.
+
+    A planned failover loses nothing or undoes itself. With --emergency it goes on without an active that is gone: the
+    evidence and the predicted loss are shown, and the loss must be accepted in writing.
+    """
+    _refuse_mixed(emergency, given)
     request: dict[str, Any] = {
-        "mode": "planned",
+        "mode": "emergency" if emergency else "planned",
         "target": target,
         "namespaces": list(namespaces),
         "reason": reason,
         "change_ticket": change_ticket,
-        "limits": {name: value for name, value in limits.items() if value is not None},
+        "limits": {name: v for name, v in given.items() if name.endswith("_seconds") and v is not None},
     }
-    if not plan_only and not yes and not _on_terminal():
+    if emergency:
+        from omnirelay.cli.emergency import promote as promote_in_emergency
+
+        promote_in_emergency(session, request, given["accept_data_loss"], given["break_glass"], plan_only, yes)
+        return
+    if not plan_only and not yes and not on_terminal():
         raise click.UsageError("without a terminal this needs --yes (or --plan)")
     predicted = session.client.plan_failover({**request, "dry_run": True})
     if plan_only:
         session.output.show(predicted, lambda: plan_tables(predicted))
         return
-    if session.output.format == "table":
-        for table in plan_tables(predicted):
-            print_table(table)
+    session.output.before(lambda: plan_tables(predicted))
     if not yes:
-        _ask_for(target)
-    failover = session.client.plan_failover(request)
-    if failover["plan"]["hash"] != predicted["plan"]["hash"]:
-        session.client.step(failover["id"], "abort", reason="the mesh changed while the plan was read")
-        raise Conflict("ownership changed while the plan was read; nothing was done")
-    drive(session, failover, approval_timeout)
+        ask_for("the target's name", target)
+    drive(session, begin(session, request, predicted), approval_timeout)
 
 
-def drive(session: Session, failover: dict[str, Any], approval_timeout_seconds: float) -> None:
-    """Carries the failover on, telling on stderr what happens, and shows the result."""
-    from omnirelay.cli.drive import Driver
-
-    failover_id = failover["id"]
-    session.output.note(f"failover {failover_id}")
-    try:
-        with _progress(session) as say:
-            done = Driver(session.client, say, approval_timeout_seconds, time.monotonic, time.sleep).run(failover)
-    except KeyboardInterrupt:
-        session.output.note(
-            f"interrupted; {failover_id} is kept as it stands.\n"
-            f"  go on:  omnirelay mesh failovers resume {failover_id}\n"
-            f"  undo:   omnirelay mesh failovers abort {failover_id}"
-        )
-        raise
-    session.output.show(done, lambda: [result_table(done)])
-
-
-@contextmanager
-def _progress(session: Session) -> Iterator[Any]:
-    """A clock that runs on a terminal; elsewhere lines only."""
-    if not sys.stderr.isatty():
-        yield session.output.note
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.text import Text
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task("failover")
-        yield lambda line: console.print(Text(line))
-
-
-def _ask_for(target: str) -> None:
-    typed = click.prompt(f"Type the target's name ({target}) to go on", default="", show_default=False, err=True)
-    if typed.strip() != target:
-        raise click.UsageError(f"{typed.strip()!r} is not {target!r}; nothing was done")
-
-
-def _on_terminal() -> bool:
-    return sys.stdin.isatty()
+def _refuse_mixed(emergency: bool, given: dict[str, Any]) -> None:
+    for name in _PLANNED_ONLY if emergency else _EMERGENCY_ONLY:
+        if given[name] is not None:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for {'planned failovers' if emergency else '--emergency'} only")

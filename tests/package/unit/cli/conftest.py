@@ -11,10 +11,12 @@ from click.testing import CliRunner
 from omnirelay.cli.main import cli
 from omnirelay.errors import (
     EtagMismatch,
+    IllegalTransition,
     NotApproved,
     NotFound,
     OmniRelayError,
     PlanHashMismatch,
+    PreflightFailed,
 )
 
 STATES = {"drain": "drained", "promote": "promoted", "verify": "verified", "complete": "completed", "abort": "aborted"}
@@ -41,14 +43,62 @@ def cluster(cluster_id, **fields):
     }
 
 
-def plan(request):
+def check(name, status="pass", observed="0.1 s", limit="5 s", hint=""):
+    return {"id": name, "status": status, "observed": observed, "limit": limit, "hint": hint}
+
+
+def divergence(namespace="default", epoch=1, **fields):
+    return {
+        "id": f"{namespace}.{epoch}",
+        "namespace": namespace,
+        "epoch": epoch,
+        "origin": "us-east",
+        "first_sequence": 101,
+        "last_sequence": 120,
+        "records": 20,
+        "superseded": 3,
+        "replayed": 0,
+        "unresolved": 17,
+        "resolution": None,
+        "decided_by": "",
+        "decided_at": "",
+        **fields,
+    }
+
+
+def a_range(**fields):
+    return {
+        "namespace": "default",
+        "origin": "us-east",
+        "epoch": 1,
+        "first": 101,
+        "last": 120,
+        "records": 20,
+        "exact": True,
+        "grade": "fenced",
+        **fields,
+    }
+
+
+def plan(request, loss):
+    """`loss`: what an emergency would lose, by its only prediction."""
+    emergency = request["mode"] == "emergency"
+    prediction = {
+        "origin": "us-east",
+        "held": 100,
+        "heard": 130,
+        "known_records": 30,
+        "known_bytes": 4096,
+        "unheard_seconds": 2.5,
+        "unheard_records": loss - 30,
+    }
     return {
         "id": "" if request.get("dry_run") else "fo-1",
         "mode": request["mode"],
-        "state": "awaiting_approval",
-        "source": "us-east",
+        "state": "approved" if emergency else "awaiting_approval",
+        "source": "eu-west" if request["mode"] == "failback" else "us-east",
         "target": request["target"],
-        "namespaces": request["namespaces"] or ["default"],
+        "namespaces": request.get("namespaces") or ["default"],
         "reason": request["reason"],
         "change_ticket": request["change_ticket"],
         "requested_by": "spiffe://m/operator/alice",
@@ -66,12 +116,17 @@ def plan(request):
                     "epoch_after": 2,
                 }
             ],
-            "predicted_loss_records": 0,
+            "predicted_loss_records": loss if emergency else 0,
             "predicted_outage_seconds": 0.5,
+            "loss": [prediction] if emergency else [],
         },
-        "checks": [{"id": "lag", "status": "pass", "observed": "0.1 s", "limit": "5 s", "hint": ""}],
+        "checks": [check("lag")],
+        "accept_data_loss": request.get("accept_data_loss"),
+        "break_glass": request.get("break_glass", False),
+        "manifest": [],
+        "routing_version": 0,
         "approvals": [],
-        "approvals_required": 1,
+        "approvals_required": 0 if emergency else 1,
         "journal": [{"at": "2026-11-23T12:00:00Z", "step": "plan", "event": "planned", "actor": "alice", "detail": {}}],
         "problem": "",
         "measured_outage_seconds": None,
@@ -79,16 +134,25 @@ def plan(request):
     }
 
 
+def refusal(name, observed, hint):
+    checks = [check("coordination"), check(name, "fail", observed, "none", hint)]
+    return PreflightFailed(f"{name}: {observed}", failed=name, checks=checks)
+
+
 class ControlApi:
     def __init__(self):
         self.clusters = {"us-east": cluster("us-east"), "eu-west": cluster("eu-west")}
         self.failovers = {}
         self.audit = []
+        self.loss = 37
+        self.divergences = {}
         self.requests = []
         self.refusals = {}
         """(method, path) → errors to answer with, one after the other, before anything else happens."""
         self.unfinished = {}
         """step → how often it answers 202 first."""
+        self.replay_after = 0
+        """How many looks at a divergence until its replay is done."""
         self.approve_after = None
         """How many looks at an unapproved failover until somebody has approved it."""
 
@@ -110,12 +174,14 @@ class ControlApi:
                 route = {"active": "us-east", "epoch": 1, "endpoint": "us-east:1", "control": "", "history": [first]}
                 return 200, {"version": 3, "namespaces": {"default": route}}, '"3"'
             case ("POST", "failovers"):
-                made = plan(body)
+                made = self._plan(body)
                 if made["id"]:
                     self.failovers[made["id"]] = made
                 return 200 if body.get("dry_run") else 201, made, ""
             case ("GET", "failovers"):
                 return 200, {"failovers": list(self.failovers.values())}, ""
+            case (_, "divergence", *rest):
+                return self._divergence(rest, query, body)
             case (_, "failovers", failover_id, *rest):
                 return self._failover(self._found(failover_id), rest, body, query)
             case ("GET", "audit"):
@@ -143,6 +209,38 @@ class ControlApi:
         elif method == "PUT" and any(known.get(field) != value for field, value in body.items()):
             known.update(body, revision=known.get("revision", 1) + 1)
         return 200, known, f'"{known.get("revision", 1)}"'
+
+    def _plan(self, body):
+        if body["mode"] == "failback":
+            body = {**body, "target": "us-east", "namespaces": []}
+            if any(each["unresolved"] for each in self.divergences.values()):
+                raise refusal("divergence_resolved", "17 records of default", "omnirelay mesh divergence list")
+        accepted = body.get("accept_data_loss")
+        if body["mode"] == "emergency" and not body["break_glass"] and (accepted is None or accepted < self.loss):
+            raise refusal("loss_accepted", f"{self.loss} records", f"--accept-data-loss {self.loss}")
+        return plan(body, self.loss)
+
+    def _divergence(self, rest, query, body):
+        match rest:
+            case []:
+                return 200, {"divergences": list(self.divergences.values())}, ""
+            case [id, *_] if id not in self.divergences:
+                raise NotFound(f"no divergence {id}", kind="divergence", divergence_id=id)
+            case [id]:
+                self.replay_after -= 1
+                found = self.divergences[id]
+                if found["resolution"] == "replaying" and self.replay_after < 0:
+                    found |= {"resolution": "replayed", "replayed": found["unresolved"], "unresolved": 0}
+                keys = [{"key": "k1", "fenced_records": 12, "written_since": 4}]
+                return 200, {"divergence": found, "ranges": [a_range()], "keys": keys}, ""
+            case [id, "export"]:
+                return 200, [{"sequence": 101}, {"sequence": 102}], ""
+            case [id, how]:
+                decided = {"resolution": {"discard": "discarded", "replay": "replaying"}[how], "decided_by": "alice"}
+                decided |= {"unresolved": 0} if how == "discard" else {}
+                if not query.get("dry_run"):
+                    self.divergences[id] |= decided
+                return 200, {**self.divergences[id], **decided}, ""
 
     def _found(self, failover_id):
         if failover_id not in self.failovers:
@@ -186,13 +284,28 @@ class ControlApi:
     def _step(self, failover, step):
         if failover["state"] == "awaiting_approval" and step != "abort":
             raise NotApproved("not yet", failover_id=failover["id"], requested_by="alice")
+        if failover["mode"] == "emergency" and step == "drain":
+            raise IllegalTransition("an emergency does not drain", state=failover["state"], allowed="promote")
         if self.unfinished.get(step, 0) > 0:
             self.unfinished[step] -= 1
+            if failover["mode"] == "emergency" and step == "promote":
+                self._advance(failover)
             return 202, failover, ""
         failover["state"] = STATES[step]
+        if failover["mode"] == "emergency" and step == "promote":
+            failover["routing_version"], failover["manifest"] = 4, [a_range(exact=False, grade="presumed_lost")]
         if step == "promote":
             failover["measured_outage_seconds"] = 0.123
         return 200, failover, ""
+
+    @staticmethod
+    def _advance(failover):
+        """As the target's replicator does while somebody waits."""
+        order = [("gathering", "gather", "started"), ("fencing", "gather", "gathered"), ("fenced", "fence", "fenced")]
+        known = len([entry for entry in failover["journal"] if entry["step"] != "plan"])
+        state, step, event = order[min(known, 2)]
+        failover["state"] = state
+        failover["journal"].append({"at": "", "step": step, "event": event, "actor": "eu-west", "detail": {}})
 
     @property
     def steps(self):
@@ -222,6 +335,8 @@ def handler(api):
                 self.send(status, "text/event-stream", "".join(sent))
             elif self.headers.get("Accept") == "text/markdown":
                 self.send(status, "text/markdown", "# Report\n")
+            elif self.headers.get("Accept") == "application/x-ndjson":
+                self.send(status, "application/x-ndjson", "".join(json.dumps(line) + "\n" for line in content))
             else:
                 self.send(status, "application/json", json.dumps(content), etag)
 
@@ -271,13 +386,21 @@ def api():
 
 
 @pytest.fixture
+def terminal(monkeypatch):
+    """Somebody sits at it."""
+    for module in ("promote", "emergency", "failback", "divergence"):
+        monkeypatch.setattr(f"omnirelay.cli.{module}.on_terminal", lambda: True)
+
+
+@pytest.fixture
 def run(api, monkeypatch, tmp_path):
     """Runs a command against the API, as a program would: no terminal, no environment, no waiting."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("ENDPOINT", "CA", "CERT", "KEY", "TOKEN", "TOKEN_FILE", "OUTPUT", "PROFILE"):
         monkeypatch.delenv(f"OMNIRELAY_{name}", raising=False)
     monkeypatch.setenv("OMNIRELAY_ENDPOINT", api.endpoint)
-    monkeypatch.setattr("omnirelay.cli.promote.time", Time())
+    for module in ("carry_out", "divergence"):
+        monkeypatch.setattr(f"omnirelay.cli.{module}.time", Time())
 
     def run(*args, stdin=None):
         return CliRunner().invoke(cli, args, input=stdin, prog_name="omnirelay", catch_exceptions=False)

@@ -52,8 +52,7 @@ def test_without_a_terminal_it_needs_a_yes(api, run):
 
 
 @pytest.mark.parametrize(("typed", "exit_code"), [("eu-west\n", 0), ("us-east\n", 2), ("\n", 2)])
-def test_on_a_terminal_the_name_is_typed(api, run, monkeypatch, typed, exit_code):
-    monkeypatch.setattr("omnirelay.cli.promote._on_terminal", lambda: True)
+def test_on_a_terminal_the_name_is_typed(api, run, terminal, typed, exit_code):
     api.approve_after = 0
     result = run(*PROMOTE, stdin=typed)
     assert result.exit_code == exit_code
@@ -110,10 +109,10 @@ def test_exit_codes_are_those_of_the_table(api, run, path, error, exit_code):
     assert "hint: " in result.stderr
 
 
-def test_failed_checks_are_told(api, run):
-    checks = [{"id": "lag", "status": "fail", "observed": "9 s", "limit": "5 s", "hint": ""}]
+def test_failed_checks_are_told_with_what_to_do(api, run):
+    checks = [{"id": "lag", "status": "fail", "observed": "9 s", "limit": "5 s", "hint": "Wait."}]
     refuse(api, "failovers", PreflightFailed("lag fails", checks=checks, failed="lag"))
-    assert "lag: 9 s (limit: 5 s)" in run(*PROMOTE, "--plan").stderr
+    assert "  lag: 9 s (limit: 5 s)\n    Wait.\n" in run(*PROMOTE, "--plan").stderr
 
 
 def test_errors_are_json_for_programs(api, run):
