@@ -101,11 +101,6 @@ class TooFewClusters(BadRequest):
     hint = "The mesh has {others} other clusters; ask for at most so many copies."
 
 
-class ModeUnsupported(BadRequest):
-    code = "mode_unsupported"
-    hint = "This replicator runs the modes: {modes}."
-
-
 class ProtocolVersionUnsupported(BadRequest):
     code, grpc = "protocol_version_unsupported", "FAILED_PRECONDITION"
     hint = "Bring both clusters to versions at most one minor apart; this side speaks {supported}."

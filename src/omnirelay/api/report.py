@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from omnirelay.failover.record import Failover, Grade, JournalEntry, Mode
 from omnirelay.model.times import to_ms
 
-MOMENTS = {
+DRAIN_MOMENTS = {
     "drain_started_at": ("drain", "started"),
     "write_closed_at": ("drain", "closed"),
     "barrier_reached_at": ("drain", "reached"),
+}
+EMERGENCY_MOMENTS = {
     "gather_started_at": ("gather", "started"),
     "gathered_at": ("gather", "gathered"),
     "fenced_at": ("fence", "fenced"),
+}
+LATER_MOMENTS = {
     "promoted_at": ("promote", "promoted"),
     "write_opened_at": ("promote", "opened"),
     "verified_at": ("verify", "verified"),
@@ -23,17 +27,19 @@ MOMENTS = {
 
 
 def timings(failover: Failover) -> dict[str, str | None]:
-    """When each thing happened; None for what has not."""
-    return {name: _last(failover.journal, *moment) for name, moment in MOMENTS.items()}
+    """When each thing that belongs to its mode happened; None for what has not."""
+    first = EMERGENCY_MOMENTS if failover.request.mode is Mode.EMERGENCY else DRAIN_MOMENTS
+    return {name: _last(failover.journal, *moment) for name, moment in (first | LATER_MOMENTS).items()}
 
 
 def measured_outage_seconds(failover: Failover) -> float | None:
-    """From the source's closing to the opening of the last namespace; None until all are open.
+    """From the source's closing to the opening of the last namespace; None until all are open, and of an emergency, whose
+    source does not say when it stopped.
 
     Both times are wall clocks of different clusters, so clock skew is in it; a producer's own figure is the truth.
     """
     moments = timings(failover)
-    closed, reopened = moments["write_closed_at"], moments["write_opened_at"]
+    closed, reopened = moments.get("write_closed_at"), moments["write_opened_at"]
     if closed is None or reopened is None or set(failover.opened) < set(failover.request.namespaces):
         return None
     return max(0, to_ms(reopened) - to_ms(closed)) / 1000

@@ -17,7 +17,9 @@ from omnirelay.runtime.divergences import Divergences
 
 router = APIRouter(prefix="/control/divergence", tags=["divergence"], route_class=GuardedRoute)
 
-LINES = "application/x-ndjson"
+
+class Lines(StreamingResponse):
+    media_type = "application/x-ndjson"
 
 
 @router.get("", operation_id="listDivergence")
@@ -62,11 +64,11 @@ async def replay(
     return present.divergence(decided)
 
 
-@router.post("/{divergence_id}/export", operation_id="exportDivergence", response_class=StreamingResponse)
+@router.post("/{divergence_id}/export", operation_id="exportDivergence", response_class=Lines)
 @needs(Scope.OPERATE, "divergence.export")
 async def export(
     services: Serving, caller: Calling, request: Request, divergence_id: str, dry_run: DryRun, body: schemas.StepBody
-) -> StreamingResponse:
+) -> Lines:
     """The fenced records as JSON lines, keys and values in base64. They count as exported once the last line has gone
     out."""
     found = await services.divergences.get(divergence_id)
@@ -79,7 +81,7 @@ async def export(
                 divergence_id, Resolution.EXPORTED, caller.actor, body.reason, dry_run=False
             )
 
-    return StreamingResponse(lines(), media_type=LINES)
+    return Lines(lines())
 
 
 async def _lines(divergences: Divergences, found: Divergence) -> AsyncIterator[bytes]:

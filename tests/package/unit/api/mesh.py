@@ -13,6 +13,7 @@ from omnirelay.api import Services, create_app
 from omnirelay.errors import OmniRelayError
 from omnirelay.failover import workflow
 from omnirelay.failover.evidence import ClusterReport, LeaseClaim
+from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import Barrier, Canary, DemotionToken, Failover, State
 from omnirelay.model.access import AccessPolicy, Scope
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
@@ -20,10 +21,15 @@ from omnirelay.model.times import rfc3339
 from omnirelay.ports.coordination import Put
 from omnirelay.runtime.audit import Actor, Auditor
 from omnirelay.runtime.clusters import Clusters
+from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.documents import CLUSTERS, LEASES, REPORTS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.failovers import Failovers
+from omnirelay.runtime.planning import Planner
+from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
 from omnirelay.testing.memory_coordination import MemoryCoordination
+from omnirelay.testing.memory_log import MemoryDisk, MemoryLog
+from omnirelay.wire import codec
 
 MEMBERS = ("ap-south", "eu-west", "us-east")
 PEOPLE = {
@@ -65,10 +71,21 @@ class Mesh:
             self.view,
             self.auditor,
             self.clock,
+            Planner(self.view, self.clock, Timing()),
             lambda _: f"fo-{next(numbers)}",
             lambda token, cluster: None,
         )
         self.clusters = Clusters(self.view, self.auditor)
+        self.log = MemoryLog(MemoryDisk())
+        self.sequencer = Sequencer(self.log, "us-east", self.clock, codec.encode_header, str.encode)
+        self.divergences = Divergences(
+            self.view,
+            self.sequencer,
+            self.auditor,
+            self.clock,
+            codec.with_provenance,
+            codec.decode_record_set,
+        )
         self.unready: list[str] = []
         self.policy = AccessPolicy(
             grants={f"token/{name}": frozenset(scopes) for name, scopes in PEOPLE.items()},
@@ -81,6 +98,7 @@ class Mesh:
             view=self.view,
             failovers=self.failovers,
             clusters=self.clusters,
+            divergences=self.divergences,
             auditor=self.auditor,
             access=self.policy,
             readiness=lambda: self.unready,
@@ -110,6 +128,7 @@ class Mesh:
 
     async def populate(self) -> None:
         """us-east owns `default` and `orders` in epoch 1; everybody reports and is level."""
+        await self.sequencer.start()
         for name in MEMBERS:
             await self.put(CLUSTERS.key(name), CLUSTERS.encode(a_descriptor(name)))
             await self.report(name)
@@ -218,5 +237,5 @@ class Agents:
 
     def _see_canary(self, failover: Failover) -> Failover:
         for namespace in failover.canaries:
-            failover = workflow.see_canary(failover, namespace, self._now())
+            failover = workflow.see_canary(failover, namespace, failover.source, self._now())
         return failover

@@ -60,7 +60,7 @@ async def test_a_field_that_is_wrong_is_named_by_its_path(mesh, changes, path):
 
 
 async def test_all_violations_are_listed(mesh):
-    answer = await mesh.call("alice", "POST", "/control/failovers", json={"force": True})
+    answer = await mesh.call("alice", "POST", "/control/failovers", json={"force": True, "target": 5})
     assert {v["path"] for v in answer.json()["details"]["violations"]} == {"mode", "target", "force"}
 
 

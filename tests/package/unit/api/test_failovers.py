@@ -76,7 +76,7 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("changes", "status", "code"),
         [
-            ({"mode": "emergency"}, 400, "mode_unsupported"),
+            ({"mode": "emergency"}, 409, "preflight_failed"),
             ({"target": "mars"}, 404, "not_found"),
             ({"target": "us-east"}, 400, "invalid_argument"),
             ({"namespaces": ["payments"]}, 404, "unknown_namespace"),

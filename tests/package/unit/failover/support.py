@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from omnirelay.failover import workflow
+from omnirelay.failover import planned, workflow
 from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim, LinkReport, PeerReport
 from omnirelay.failover.record import Approval, Barrier, DemotionToken, Failover, Limits, Mode, Request, State
 from omnirelay.model.descriptor import ClusterDescriptor, Endpoints
@@ -43,6 +43,9 @@ def a_plan(request: Request = REQUEST, **changes: object) -> Failover:
         request=request,
         routing=ROUTING,
         source="us-east",
+        steps=planned.plan_steps("us-east", request.target, request.limits.drain_timeout_seconds),
+        loss=(),
+        outage_seconds=workflow.PREDICTED_OUTAGE_SECONDS,
         checks=(),
         requested_by="alice",
         run_url="https://awx.example/#/jobs/7",
@@ -96,6 +99,7 @@ def a_report(cluster: str, *peers: str, **changes: object) -> ClusterReport:
         log_format=1,
         at_ms=NOW_MS,
         vector={"us-east": 40},
+        sizes={"us-east": 4000},
         digests={"us-east": "ab" * 32},
         peers=dict.fromkeys(peers, peer),
         admits={},

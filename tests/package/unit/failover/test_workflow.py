@@ -66,7 +66,7 @@ def verifying():
 def verified():
     f = verifying()
     for namespace in f.request.namespaces:
-        f = workflow.see_canary(f, namespace, at(8))
+        f = workflow.see_canary(f, namespace, "us-east", at(8))
     return f
 
 
@@ -113,7 +113,7 @@ OBSERVATIONS = {
     "open_writes": (lambda f: workflow.open_writes(f, "default", at(50)), {"promoted"}),
     "request_verify": (lambda f: workflow.request_verify(f, "bob", at(50)), {"promoted", "opened", "verify_failed"}),
     "write_canary": (lambda f: workflow.write_canary(f, "default", a_canary("default"), at(50)), set()),
-    "see_canary": (lambda f: workflow.see_canary(f, "default", at(50)), {"verifying"}),
+    "see_canary": (lambda f: workflow.see_canary(f, "default", "us-east", at(50)), {"verifying"}),
 }
 """What replicators report; in any other stage it changes nothing, so a late or doubled report is harmless."""
 
@@ -313,16 +313,16 @@ def test_fm28_approval_is_looked_at_again_when_it_is_used():
 
 
 def test_the_last_canary_seen_verifies():
-    once = workflow.see_canary(verifying(), "orders", at(8))
+    once = workflow.see_canary(verifying(), "orders", "us-east", at(8))
     assert once.state is State.PROMOTED
-    assert workflow.see_canary(once, "orders", at(8)) is once
-    assert workflow.see_canary(once, "default", at(8)).state is State.VERIFIED
+    assert workflow.see_canary(once, "orders", "us-east", at(8)) is once
+    assert workflow.see_canary(once, "default", "us-east", at(8)).state is State.VERIFIED
 
 
 def test_a_canary_of_a_namespace_that_does_not_move_is_no_proof():
     f = workflow.write_canary(verifying(), "other", a_canary("default"), at(7))
     assert "other" not in f.canaries
-    assert workflow.see_canary(f, "other", at(8)) is f
+    assert workflow.see_canary(f, "other", "us-east", at(8)) is f
 
 
 def test_before_verification_is_asked_for_no_canary_is_taken():
@@ -336,18 +336,18 @@ def test_asking_twice_asks_once():
 
 
 def test_fm34_a_failed_verification_says_what_is_missing_and_starts_again_with_new_canaries():
-    once = workflow.see_canary(verifying(), "orders", at(8))
+    once = workflow.see_canary(verifying(), "orders", "us-east", at(8))
     f = workflow.fail_verify(once, "eu-west", at(30))
     assert (f.state, f.problem) == (
         State.VERIFY_FAILED,
-        "us-east did not confirm the canary of default within 15 s",
+        "the canary of default was not seen elsewhere within 15 s",
     )
-    assert workflow.see_canary(f, "default", at(31)) is f, "too late"
+    assert workflow.see_canary(f, "default", "us-east", at(31)) is f, "too late"
     again = workflow.request_verify(f, "bob", at(40))
     assert (again.state, again.canaries, again.seen, again.problem) == (State.PROMOTED, {}, {}, "")
     assert again.verify_requested_at == at(40)
-    assert workflow.see_canary(again, "default", at(41)) is again, "that canary was an earlier verification's"
+    assert workflow.see_canary(again, "default", "us-east", at(41)) is again, "that canary was an earlier verification's"
     for namespace in REQUEST.namespaces:
         again = workflow.write_canary(again, namespace, a_canary(namespace, at(42)), at(42))
-        again = workflow.see_canary(again, namespace, at(43))
+        again = workflow.see_canary(again, namespace, "us-east", at(43))
     assert again.state is State.VERIFIED

@@ -64,7 +64,7 @@ def test_an_older_batch_again_is_a_duplicate_without_a_place():
     picture = a_picture()
     send(picture, 1)
     send(picture, 2)
-    assert send(picture, 1) == Duplicate(None, Cursor(1, 1))
+    assert send(picture, 1) == Duplicate(None, Cursor(1, 2))
 
 
 def test_producers_do_not_see_each_other():
@@ -77,7 +77,7 @@ def test_a_retry_at_the_next_owner_is_located_in_the_log_of_the_first():
     picture = a_picture(MOVED)
     for batch in a_log(counts=(1, 2)):
         picture.queued(batch)
-    assert send(picture, 2, ownership=MOVED.current) == Duplicate(Position("a", 2), Cursor(1, 2))
+    assert send(picture, 2, ownership=MOVED.current) == Duplicate(Position("a", 2), Cursor(1, 3))
     assert send(picture, 3, ownership=MOVED.current).origin == "b"
 
 

@@ -7,7 +7,7 @@ from tests.package.unit.replication.support import CLUSTERS, NAMESPACES, Mesh, a
 from omnirelay.model.position import START, Cursor
 from omnirelay.model.routing import Ownership
 from omnirelay.model.version_vector import VersionVector
-from omnirelay.replication.delivery import Fence, Read, Wait, next_step, unbroken_prefix
+from omnirelay.replication.delivery import Fence, Read, Wait, next_step
 
 TWO_EPOCHS = a_route(Ownership(1, "a", "a"), Ownership(2, "b", "b", Cursor(1, 4)))
 THIRD_CLUSTER = a_route(*TWO_EPOCHS.history, Ownership(3, "c", "c", Cursor(1, 2)))
@@ -142,10 +142,10 @@ def test_a_reader_from_a_later_epoch_waits_until_it_is_known_here():
 
 
 def test_the_prefix_of_a_cluster_that_holds_nothing():
-    assert unbroken_prefix(a_route(), held()) == Cursor(1, 0)
+    assert a_route().unbroken_prefix(held()) == Cursor(1, 0)
 
 
 def test_the_prefix_stops_in_the_first_epoch_that_is_not_whole():
-    assert unbroken_prefix(TWO_EPOCHS, held(a=3, b=9)) == Cursor(1, 3)
-    assert unbroken_prefix(TWO_EPOCHS, held(a=4, b=9)) == Cursor(2, 9)
-    assert unbroken_prefix(THIRD_CLUSTER, held(a=4, b=9)) == Cursor(3, 0)
+    assert TWO_EPOCHS.unbroken_prefix(held(a=3, b=9)) == Cursor(1, 3)
+    assert TWO_EPOCHS.unbroken_prefix(held(a=4, b=9)) == Cursor(2, 9)
+    assert THIRD_CLUSTER.unbroken_prefix(held(a=4, b=9)) == Cursor(3, 0)

@@ -14,7 +14,6 @@ from tests.package.unit.replication.support import (
 )
 
 from omnirelay.model.position import Cursor
-from omnirelay.replication.delivery import unbroken_prefix
 
 
 @given(histories | long_histories)
@@ -51,7 +50,7 @@ def test_the_unbroken_prefix_is_the_rule_s_at_every_cluster(history):
     for cluster in mesh.clusters.values():
         for namespace, route in cluster.routes.items():
             end, batches = prefix(route, cluster.logs)
-            found = unbroken_prefix(route, cluster.held)
+            found = route.unbroken_prefix(cluster.held)
             assert found == end
             assert found.sequence <= cluster.held[route.history[found.epoch - 1].origin]
             covered = [b for b in in_order(route, mesh.everything()) if place(b) <= found]
