@@ -22,9 +22,11 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ansible.module_utils.urls import Request, make_context
 from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
+from ansible_collections.omnirelay.mesh.plugins.module_utils._file import not_saved
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
+CHUNK_BYTES = 64 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Answer = collections.namedtuple("Answer", "status body request_id endpoint")
@@ -82,6 +84,10 @@ class MeshClient:
     def text(self, *path, media_type):
         return self._call("GET", path, {}, media_type=media_type)
 
+    def download(self, sink, *path, media_type, body=None, **query):
+        """What a POST answers with, written to the file C(sink) as it comes. The answer's body is empty."""
+        return self._call("POST", path, query, body=body or {}, media_type=media_type, sink=sink)
+
     def pages(self, key, *path, **query):
         """All items of a paginated listing, and the last answer."""
         items = []
@@ -92,7 +98,7 @@ class MeshClient:
             if not query["page_token"]:
                 return items, answer
 
-    def _call(self, method, path, query, body=None, media_type="application/json"):
+    def _call(self, method, path, query, body=None, media_type="application/json", sink=None):
         wait = query.get("wait", 0)
         gives_up_at = time.monotonic() + self._deadline + wait
         target = _target(path, query)
@@ -103,7 +109,7 @@ class MeshClient:
                 if left <= 0:
                     raise _summary(failures)
                 try:
-                    return self._attempt(method, target, body, media_type, min(self._timeout + wait, left))
+                    return self._attempt(method, target, body, media_type, min(self._timeout + wait, left), sink)
                 except MeshApiError as error:
                     if not (error.retryable or error.code == "unreachable"):
                         raise
@@ -117,7 +123,7 @@ class MeshClient:
             time.sleep(pause)
         raise _summary(failures)
 
-    def _attempt(self, method, target, body, media_type, timeout):
+    def _attempt(self, method, target, body, media_type, timeout, sink):
         headers = {"Accept": media_type + ", application/problem+json"}
         data = None
         if body is not None:
@@ -125,7 +131,8 @@ class MeshClient:
             data = json.dumps(body)
         try:
             with self._request.open(method, self.endpoint + target, data=data, headers=headers, timeout=timeout) as answer:
-                status, received, content = answer.getcode(), answer.headers, answer.read().decode("utf-8")
+                status, received = answer.getcode(), answer.headers
+                content = answer.read().decode("utf-8") if sink is None else _pour(answer, sink)
         except HTTPError as error:
             raise MeshApiError.from_answer(self.endpoint, error.code, error.headers, error.read()) from error
         except (OSError, http.client.HTTPException) as error:
@@ -135,9 +142,21 @@ class MeshClient:
                 content = json.loads(content)
             except ValueError as error:
                 raise MeshApiError.from_answer(self.endpoint, status, received, "") from error
-        elif media_type == "application/json":
+        elif media_type != received.get_content_type():
             raise MeshApiError.from_answer(self.endpoint, status, received, "")
         return Answer(status, content, received.get("X-Request-Id", ""), self.endpoint)
+
+
+def _pour(answer, sink):
+    """Writes what comes to a file, over what an earlier attempt may have left there."""
+    sink.seek(0)
+    sink.truncate()
+    for chunk in iter(lambda: answer.read(CHUNK_BYTES), b""):
+        try:
+            sink.write(chunk)
+        except OSError as error:
+            raise not_saved(error) from error
+    return ""
 
 
 def _checked(endpoint):

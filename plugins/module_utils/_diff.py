@@ -10,6 +10,9 @@ STATES = (
     "approved",
     "draining",
     "drained",
+    "gathering",
+    "fencing",
+    "fenced",
     "promoted",
     "verify_failed",
     "verified",
@@ -47,12 +50,26 @@ def of_plan(failover):
         predicted_loss_records=plan["predicted_loss_records"],
         predicted_outage_seconds=plan["predicted_outage_seconds"],
     )
+    if plan["loss"]:
+        after["predicted_loss"] = [
+            "%(origin)s: %(known_records)s records known, %(unheard_seconds)s s unheard, about %(unheard_records)s records" % part
+            for part in plan["loss"]
+        ]
     return Difference("failover to " + failover["target"], {}, after)
 
 
 def of_failover(before, after):
     """What moved between two readings of one failover."""
     return Difference("failover " + after["id"], _picture(before), _picture(after))
+
+
+def of_divergence(before, after):
+    """What was decided about fenced records."""
+
+    def picture(divergence):
+        return dict(resolution=divergence["resolution"], unresolved=divergence["unresolved"])
+
+    return Difference("divergence " + after["id"], picture(before), picture(after))
 
 
 def _picture(failover):

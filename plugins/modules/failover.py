@@ -33,12 +33,30 @@ options:
     description: The failover that must be O(state=absent).
     type: str
   mode:
-    description: V(planned) needs a healthy source and loses nothing.
+    description:
+      - V(planned) needs a healthy source and loses nothing.
+      - V(emergency) goes on without a source that is gone. What only the source has is cut off, so somebody must answer for
+        it, see O(accept_data_loss) and O(break_glass). It needs no approval unless O(limits.approvals_required) says so.
+      - V(failback) is a planned failover home, to the source of O(reverses), once nothing that diverged is left open.
     type: str
-    choices: [planned]
+    choices: [planned, emergency, failback]
     default: planned
   target:
-    description: The cluster that becomes active.
+    description: The cluster that becomes active. Not needed with O(mode=failback).
+    type: str
+  accept_data_loss:
+    description:
+      - With O(mode=emergency), how many records may be lost, in writing. A plan that predicts more is refused, also later,
+        when it is promoted.
+    type: int
+  break_glass:
+    description:
+      - With O(mode=emergency), go ahead whatever may be lost, and fence a source that lives. Needs the scope C(mesh.admin)
+        and a O(reason).
+    type: bool
+    default: false
+  reverses:
+    description: With O(mode=failback), the completed failover whose source is to be active again.
     type: str
   namespaces:
     description: What moves. An empty list is everything that the current active owns.
@@ -70,6 +88,9 @@ options:
       verify_timeout_seconds:
         description: Time in which the proof of reverse replication must come.
         type: float
+      gather_timeout_seconds:
+        description: Time in which the target of an emergency must catch up with the most advanced cluster in reach.
+        type: float
       cooldown_seconds:
         description: Least time since these namespaces moved last.
         type: float
@@ -77,7 +98,7 @@ options:
         description: Time in which the plan can be approved and begun.
         type: float
       approvals_required:
-        description: How many people must approve.
+        description: How many people must approve. If not set 1, and 0 with O(mode=emergency).
         type: int
 seealso:
   - module: omnirelay.mesh.failover_approval
@@ -108,6 +129,23 @@ EXAMPLES = r"""
     change_ticket: CHG0042
   check_mode: true
   diff: true
+
+- name: Go on without a cluster that is gone, losing 500 records at the most
+  omnirelay.mesh.failover:
+    endpoint: https://control.eu-west.example.net:8443
+    mode: emergency
+    target: eu-west
+    accept_data_loss: 500
+    reason: us-east does not answer
+    change_ticket: INC0815
+
+- name: Go home after it
+  omnirelay.mesh.failover:
+    endpoint: https://control.eu-west.example.net:8443
+    mode: failback
+    reverses: fo-20261123-120813-7f3a
+    reason: us-east is back
+    change_ticket: CHG0043
 
 - name: Withdraw it
   omnirelay.mesh.failover:
@@ -187,14 +225,17 @@ from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import Mesh
 from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import mesh_spec
 from ansible_collections.omnirelay.mesh.plugins.module_utils._task import run_module
 
-REQUEST = ("mode", "target", "namespaces", "reason", "change_ticket", "run_url")
+REQUEST = ("mode", "namespaces", "reason", "change_ticket", "run_url", "accept_data_loss", "break_glass")
 
 SPEC = mesh_spec(
     dict(
         state=dict(type="str", choices=["present", "absent"], default="present"),
         failover_id=dict(type="str"),
-        mode=dict(type="str", choices=["planned"], default="planned"),
+        mode=dict(type="str", choices=["planned", "emergency", "failback"], default="planned"),
         target=dict(type="str"),
+        accept_data_loss=dict(type="int"),
+        break_glass=dict(type="bool", default=False),
+        reverses=dict(type="str"),
         namespaces=dict(type="list", elements="str", default=[]),
         reason=dict(type="str", default=""),
         change_ticket=dict(type="str", default=""),
@@ -205,13 +246,19 @@ SPEC = mesh_spec(
                 max_lag_seconds=dict(type="float"),
                 drain_timeout_seconds=dict(type="float"),
                 verify_timeout_seconds=dict(type="float"),
+                gather_timeout_seconds=dict(type="float"),
                 cooldown_seconds=dict(type="float"),
                 plan_valid_seconds=dict(type="float"),
                 approvals_required=dict(type="int"),
             ),
         ),
     ),
-    required_if=[("state", "present", ("target",)), ("state", "absent", ("failover_id",))],
+    required_if=[
+        ("state", "present", ("target", "reverses"), True),
+        ("state", "absent", ("failover_id",)),
+        ("mode", "emergency", ("target",)),
+        ("mode", "failback", ("reverses",)),
+    ],
 )
 
 
@@ -221,6 +268,7 @@ def run(client, params, check_mode):
 
 def present(client, params, check_mode):
     request = {name: params[name] for name in REQUEST}
+    request.update({name: params[name] or "" for name in ("target", "reverses")})
     request["limits"] = {name: value for name, value in (params["limits"] or {}).items() if value is not None}
     answer = client.post("failovers", body=dict(request, dry_run=check_mode))
     failover = answer.body

@@ -31,6 +31,9 @@ options:
       - approved
       - draining
       - drained
+      - gathering
+      - fencing
+      - fenced
       - promoted
       - verify_failed
       - verified
@@ -77,7 +80,7 @@ failovers:
       type: str
       returned: always
     mode:
-      description: V(planned).
+      description: V(planned), V(emergency) or V(failback).
       type: str
       returned: always
     state:
@@ -149,13 +152,62 @@ failovers:
           elements: dict
           returned: always
         predicted_loss_records:
-          description: Records that may be lost, 0 if planned.
+          description: Records that may be lost, 0 unless it is an emergency.
           type: int
           returned: always
+        loss:
+          description:
+            - Of an emergency, one entry for each log that ends early, what RV(ignore:predicted_loss_records) sums up.
+            - RV(ignore:held) is what the best cluster in reach holds, RV(ignore:heard) the newest that anyone heard of.
+              RV(ignore:unheard_records) is an estimate for the RV(ignore:unheard_seconds) of which nobody can know.
+          type: list
+          elements: dict
+          returned: always
+          sample:
+            - origin: us-east
+              held: 48213
+              heard: 48230
+              known_records: 17
+              known_bytes: 5214
+              unheard_seconds: 2.1
+              unheard_records: 20
         predicted_outage_seconds:
           description: Time without writes.
           type: float
           returned: always
+    accept_data_loss:
+      description: How many records may be lost, in writing. Null if nobody said.
+      type: int
+      returned: always
+    break_glass:
+      description: Whether it goes ahead whatever may be lost.
+      type: bool
+      returned: always
+    reverses:
+      description: Of a failback, the failover that it reverses.
+      type: str
+      returned: always
+    cuts:
+      description: Of an emergency, by namespace, RV(ignore:epoch) and RV(ignore:sequence) where the new active went on.
+      type: dict
+      returned: always
+    manifest:
+      description:
+        - What an emergency cut off, as far as it is known, in ranges of one origin, epoch and grade.
+        - The grade is V(presumed_lost) until the old active is back, then V(fenced), and at last V(superseded),
+          V(recovered), V(discarded) or V(exported).
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - namespace: default
+          origin: us-east
+          epoch: 1
+          first: 48214
+          last: 48230
+          records: 17
+          exact: false
+          grade: presumed_lost
     checks:
       description: The preflight checks, each with RV(ignore:id), RV(ignore:status), RV(ignore:observed), RV(ignore:limit), RV(ignore:hint).
       type: list

@@ -63,7 +63,7 @@ RETURN = r"""
 report:
   description:
     - The evidence, among others RV(ignore:state), RV(ignore:approvals), RV(ignore:timings), RV(ignore:measured_outage_seconds),
-      RV(ignore:measured_loss_records), RV(ignore:epochs), RV(ignore:digests), RV(ignore:journal) and RV(ignore:audit).
+      RV(ignore:measured_loss_records), RV(ignore:manifest), RV(ignore:epochs), RV(ignore:digests), RV(ignore:journal) and RV(ignore:audit).
   returned: success
   type: dict
   sample:
@@ -127,13 +127,10 @@ error:
       returned: always
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 
-from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
+from ansible_collections.omnirelay.mesh.plugins.module_utils._file import save
 from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import mesh_spec
 from ansible_collections.omnirelay.mesh.plugins.module_utils._task import run_module
 
@@ -154,48 +151,13 @@ def run(client, params, check_mode):
         content = client.text("failovers", params["failover_id"], "report", media_type="text/markdown").body
     data = content.encode("utf-8")
     return dict(
-        changed=bool(params["dest"]) and _save(params["dest"], data, check_mode),
+        changed=bool(params["dest"]) and save(params["dest"], lambda target: target.write(data), check_mode),
         report=answer.body,
         content=content,
         dest=params["dest"],
         sha256=hashlib.sha256(data).hexdigest(),
         request_id=answer.request_id,
     )
-
-
-def _save(dest, data, check_mode):
-    """Whether the file had to be written."""
-    try:
-        if _holds(dest, data):
-            return False
-        if not check_mode:
-            _replace(dest, data)
-    except OSError as error:
-        raise MeshApiError(
-            "invalid_argument", "The report cannot be saved: %s." % error, hint="Name a file in a directory that can be written."
-        ) from error
-    return True
-
-
-def _holds(dest, data):
-    try:
-        with open(dest, "rb") as saved:
-            return saved.read() == data
-    except FileNotFoundError:
-        return False
-
-
-def _replace(dest, data):
-    handle, draft = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(dest)))
-    try:
-        with os.fdopen(handle, "wb") as target:
-            target.write(data)
-            os.fchmod(target.fileno(), 0o640)
-        os.replace(draft, dest)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
 
 
 def main():

@@ -30,8 +30,9 @@ options:
       - V(preflight) takes all checks again.
       - V(drain) stops writes at the source and waits until the target holds everything. It undoes itself when that takes
         longer than the plan allows.
-      - V(promote) makes the target active with a new epoch, and waits until it admits writes.
-      - V(verify) proves the new direction with a write that comes back.
+      - V(promote) makes the target active with a new epoch, and waits until it admits writes. In an emergency it does all
+        that comes before too, the target catches up, and waits until no lease of the source can be valid.
+      - V(verify) proves the new direction with a write that another cluster gets to see.
       - V(complete) closes the record.
       - V(abort) undoes everything. It is refused after promotion.
     type: str

@@ -19,6 +19,16 @@ def summary(failover):
         _line("predicted", "%(predicted_loss_records)s records lost, %(predicted_outage_seconds)s s without writes" % plan),
         _line("plan", "%(hash)s, valid until %(expires_at)s" % plan),
     ]
+    if failover["mode"] == "emergency":
+        lines.append(_line("accepted", _accepted(failover)))
+    for part in plan["loss"]:
+        lines.append(
+            _line(
+                "loss",
+                "log of %(origin)s: %(known_records)s records known (%(held)s held, %(heard)s heard of, %(known_bytes)s bytes), "
+                "%(unheard_seconds)s s unheard, about %(unheard_records)s records" % part,
+            )
+        )
     for change in plan["routing"]:
         lines.append(
             _line("namespace", "%(namespace)s: epoch %(epoch_before)s at %(source)s -> %(epoch_after)s at %(target)s" % change)
@@ -26,6 +36,12 @@ def summary(failover):
     lines.extend(_line("check " + check["status"], "%(id)s: %(observed)s" % check) for check in failover["checks"])
     lines.extend(_line("step " + step["name"], step["effect"]) for step in plan["steps"])
     return lines
+
+
+def _accepted(failover):
+    if failover["break_glass"]:
+        return "any loss, the glass is broken"
+    return "up to %s records lost" % failover["accept_data_loss"]
 
 
 def _line(name, value):

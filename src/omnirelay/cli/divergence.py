@@ -78,7 +78,7 @@ def replay(session: Session, divergence_id: str, reason: str, wait_timeout: floa
     """Have the active cluster publish the open records again, with headers that name where they come from."""
     found = session.client.replay(divergence_id, reason=reason, dry_run=dry_run)
     deadline = time.monotonic() + wait_timeout
-    while found["unresolved"] and not dry_run:
+    while (found["unresolved"] or found["resolution"] == "replaying") and not dry_run:
         if time.monotonic() >= deadline:
             raise ReplayUnfinished(
                 f"{found['unresolved']} records of {divergence_id} are not replayed after {wait_timeout:g} s",

@@ -10,7 +10,7 @@ import json
 import pytest
 from ansible.module_utils import basic
 from ansible_collections.omnirelay.mesh.plugins.module_utils._client import MeshClient
-from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import FakeControlApi
+from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import FakeControlApi, divergence
 
 VARIABLES = ("ENDPOINT", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY")
 
@@ -47,6 +47,13 @@ def plan(api, run_module):
 def approved(plan, run_module):
     run_module("failover_approval", token="bob-token", failover_id=plan["id"], state="approved")
     return plan
+
+
+@pytest.fixture
+def diverged(mesh):
+    """What an emergency cut off."""
+    mesh.divergences = {"default.1": divergence(), "orders.2": divergence("orders", 2, unresolved=0)}
+    return mesh.divergences["default.1"]
 
 
 @contextlib.contextmanager

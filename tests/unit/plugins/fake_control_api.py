@@ -24,12 +24,19 @@ ORDER = ("awaiting_approval", "approved", "draining", "drained", "promoted", "ve
 LEGAL = dict(
     awaiting_approval=["approve", "deny", "abort"],
     approved=["drain", "abort"],
+    approved_emergency=["promote", "abort"],
+    gathering=["abort"],
     draining=["abort"],
     drained=["promote", "abort"],
     promoted=["verify"],
     verify_failed=["verify"],
     verified=["complete"],
 )
+
+
+def legal(failover):
+    emergency = failover["mode"] == "emergency" and failover["state"] == "approved"
+    return LEGAL.get("approved_emergency" if emergency else failover["state"], [])
 
 
 class Problem(Exception):
@@ -51,6 +58,18 @@ class Problem(Exception):
 
 def check(name, status="pass", observed="as it should be"):
     return dict(id=name, status=status, observed=observed, limit="", hint="")
+
+
+def prediction(records):
+    return dict(
+        origin="us-east",
+        held=100,
+        heard=130,
+        known_records=30,
+        known_bytes=4096,
+        unheard_seconds=2.5,
+        unheard_records=records - 30,
+    )
 
 
 def peer(name):
@@ -90,6 +109,27 @@ def cluster(name, state, namespaces, peers):
     )
 
 
+def divergence(namespace="default", epoch=1, **fields):
+    return dict(
+        dict(
+            id="%s.%d" % (namespace, epoch),
+            namespace=namespace,
+            epoch=epoch,
+            origin="us-east",
+            first_sequence=101,
+            last_sequence=120,
+            records=20,
+            superseded=3,
+            replayed=0,
+            unresolved=17,
+            resolution=None,
+            decided_by="",
+            decided_at="",
+        ),
+        **fields
+    )
+
+
 class FakeMesh:
     """What the control planes of one mesh know together."""
 
@@ -102,6 +142,10 @@ class FakeMesh:
         self.refusals = {}
         self.unfinished = {}
         self.page_size = 2
+        self.loss = 37
+        self.divergences = {}
+        self.replay_takes = 1
+        """So many looks."""
 
     def clusters(self):
         names = ("us-east", "eu-west", "ap-south")
@@ -130,6 +174,8 @@ class FakeMesh:
             return self._read_clusters(parts, query)
         if principal is None:
             raise Problem(401, "unauthenticated", "Nobody is known by this token.")
+        if parts[0] == "divergence":
+            return self._divergence(parts[1:], query, body, principal)
         if parts[0] != "failovers":
             raise Problem(404, "not_found", "There is no %s." % path)
         if len(parts) == 1:
@@ -168,6 +214,39 @@ class FakeMesh:
             coordination=dict(reachable=True),
         )
 
+    def _divergence(self, parts, query, body, principal):
+        if not parts:
+            return 200, dict(divergences=list(self.divergences.values()))
+        found = self.divergences.get(unquote(parts[0]))
+        if found is None:
+            raise Problem(404, "not_found", "There is no divergence %s." % parts[0])
+        if len(parts) == 1:
+            if found["resolution"] == "replaying":
+                self.replay_takes -= 1
+                if self.replay_takes <= 0:
+                    found.update(resolution="replayed", replayed=found["unresolved"], unresolved=0)
+            return 200, dict(divergence=dict(found), ranges=self._ranges(found), keys=self._keys())
+        after = dict(found, decided_by=principal, decided_at="2026-11-23T12:20:00Z")
+        if parts[1] == "export":
+            if not query.get("dry_run") and found["unresolved"]:
+                found.update(after, resolution="exported", unresolved=0)
+            return 200, "".join('{"sequence":%d}\n' % number for number in range(101, 121))
+        if not found["unresolved"]:
+            raise Problem(400, "invalid_argument", "Divergence %s has no open records." % found["id"])
+        after.update(dict(resolution="replaying") if parts[1] == "replay" else dict(resolution="discarded", unresolved=0))
+        if not query.get("dry_run"):
+            found.update(after)
+        return 200, after
+
+    @staticmethod
+    def _ranges(found):
+        place = {name: found[name] for name in ("namespace", "origin", "epoch", "records")}
+        return [dict(place, first=found["first_sequence"], last=found["last_sequence"], exact=True, grade="fenced")]
+
+    @staticmethod
+    def _keys():
+        return [dict(key="k1", fenced_records=12, written_since=4)]
+
     def _list(self, query):
         found = [self.view(failover) for failover in self.failovers.values()]
         if query.get("open"):
@@ -175,17 +254,24 @@ class FakeMesh:
         return 200, dict(failovers=[failover for failover in found if query.get("state") in (None, failover["state"])])
 
     def _plan(self, body, principal):
+        if body["mode"] == "failback":
+            body = dict(body, target=self._home(body["reverses"]))
+        emergency = body["mode"] == "emergency"
+        loss = self.loss if emergency else 0
         inputs = dict(body, expected=self.epoch)
         dry_run = inputs.pop("dry_run", False)
         digest = "sha256:" + hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         for failover in self.failovers.values():
-            if failover["plan"]["hash"] == digest and LEGAL.get(failover["state"]) and not dry_run:
+            if failover["plan"]["hash"] == digest and legal(failover) and not dry_run:
                 return 200, self.view(failover)
         self._require_checks()
+        if emergency and not body["break_glass"] and (body["accept_data_loss"] or 0) < loss:
+            failed = check("loss_accepted", "fail", "%d records" % loss)
+            raise Problem(409, "preflight_failed", "Failed: loss_accepted.", checks=[failed], failed="loss_accepted")
         failover = dict(
             id="" if dry_run else "fo-%d" % (len(self.failovers) + 1),
             mode=body["mode"],
-            state="awaiting_approval",
+            state="approved" if emergency else "awaiting_approval",
             source=self.active,
             target=body["target"],
             namespaces=body["namespaces"] or ["default"],
@@ -194,7 +280,7 @@ class FakeMesh:
             run_url=body["run_url"],
             requested_by=principal,
             created_at="2026-11-23T12:08:13Z",
-            limits=dict(dict(approvals_required=1, drain_timeout_seconds=10), **body["limits"]),
+            limits=dict(dict(approvals_required=int(not emergency), drain_timeout_seconds=10), **body["limits"]),
             expected_epochs={"default": self.epoch},
             plan=dict(
                 hash=digest,
@@ -209,9 +295,15 @@ class FakeMesh:
                         epoch_after=self.epoch + 1,
                     )
                 ],
-                predicted_loss_records=0,
+                predicted_loss_records=loss,
                 predicted_outage_seconds=0.5,
+                loss=[prediction(loss)] if emergency else [],
             ),
+            accept_data_loss=body["accept_data_loss"],
+            break_glass=body["break_glass"],
+            reverses=body["reverses"],
+            cuts={},
+            manifest=[],
             checks=copy.deepcopy(self.checks),
             approvals=[],
             journal=[],
@@ -222,6 +314,17 @@ class FakeMesh:
         if not dry_run:
             self.failovers[failover["id"]] = failover
         return (200 if dry_run else 201), self.view(failover)
+
+    def _home(self, failover_id):
+        """The target of a failback. Raises Problem while it is not safe."""
+        reversed_ = self.failovers.get(failover_id)
+        if reversed_ is None:
+            raise Problem(404, "not_found", "There is no failover %s." % failover_id)
+        open_ = sum(each["unresolved"] for each in self.divergences.values())
+        if open_:
+            failed = check("divergence_resolved", "fail", "%d records of default" % open_)
+            raise Problem(409, "preflight_failed", "Failed: divergence_resolved.", checks=[failed], failed="divergence_resolved")
+        return reversed_["source"]
 
     def _require_checks(self):
         failed = [item["id"] for item in self.checks if item["status"] == "fail"]
@@ -257,13 +360,15 @@ class FakeMesh:
             return 200, self.view(failover)
         if step != "abort" and failover["state"] == "awaiting_approval":
             raise Problem(409, "not_approved", "Failover %s is not approved." % failover["id"], "Approve it.")
-        if not (step == "drain" and failover["state"] == "draining"):
+        if (step, failover["state"]) not in (("drain", "draining"), ("promote", "gathering")):
             self._require(failover, step)
         changed = failover if not query.get("dry_run") else copy.deepcopy(failover)
         if self.unfinished.get(step) and changed is failover:
             self.unfinished[step] -= 1
             if step == "drain":
                 failover["state"] = "draining"
+            if step == "promote" and failover["mode"] == "emergency":
+                failover["state"] = "gathering"
             return 202, self.view(failover)
         changed["state"] = reached
         changed["journal"].append(dict(at="2026-11-23T12:10:00Z", step=step, event="done", actor="us-east", detail={}))
@@ -273,10 +378,12 @@ class FakeMesh:
             self.active, self.epoch = failover["target"], self.epoch + 1
             failover["routing_version"] = self.epoch
             failover["measured_outage_seconds"] = 0.12
+            if failover["mode"] == "emergency":
+                failover["manifest"] = self._ranges(divergence())
         return 200, self.view(changed)
 
     def _require(self, failover, command):
-        allowed = LEGAL.get(failover["state"], [])
+        allowed = legal(failover)
         if command not in allowed:
             raise Problem(
                 409,
@@ -300,6 +407,7 @@ class FakeMesh:
             predicted_loss_records=0,
             predicted_outage_seconds=0.5,
             epochs={"default": dict(before=1, after=2)},
+            manifest=failover["manifest"],
             digests={},
             checks=failover["checks"],
             journal=failover["journal"],
@@ -315,7 +423,7 @@ class FakeMesh:
             copy.deepcopy(failover),
             approvals_required=required,
             approved=approvals >= required and failover["state"] != "denied",
-            next=LEGAL.get(failover["state"], []),
+            next=legal(failover),
         )
 
 
@@ -341,7 +449,7 @@ class FakeControlApi:
                     status, content = mesh.handle(
                         self.command, url.path, query, body, principal, self.headers.get("Accept", "")
                     )
-                    kind = "application/json" if not isinstance(content, str) else "text/markdown"
+                    kind = "application/json" if not isinstance(content, str) else self.headers["Accept"].split(",")[0]
                 except Problem as problem:
                     status, content, kind = problem.status, problem.document, "application/problem+json"
                 data = (content if isinstance(content, str) else json.dumps(content)).encode()

@@ -8,7 +8,17 @@ from __future__ import annotations
 import pytest
 import yaml
 
-MODULES = ("cluster_info", "replication_info", "failover", "failover_approval", "failover_step", "failover_info", "failover_report")
+MODULES = (
+    "cluster_info",
+    "divergence",
+    "divergence_info",
+    "failover",
+    "failover_approval",
+    "failover_info",
+    "failover_report",
+    "failover_step",
+    "replication_info",
+)
 
 
 def load(kind, name):
@@ -53,6 +63,8 @@ def check_keys(documented, value, where, unknown):
 
 CALLS = dict(
     cluster_info={},
+    divergence=dict(divergence_id="default.1", resolution="discard"),
+    divergence_info=dict(details=True),
     replication_info={},
     failover=dict(target="eu-west", reason="another"),
     failover_approval=dict(failover_id="fo-1", state="approved", token="bob-token"),
@@ -64,7 +76,7 @@ CALLS = dict(
 
 @pytest.mark.parametrize("in_check_mode", [False, True])
 @pytest.mark.parametrize("name", MODULES)
-def test_returned_keys(run_module, plan, name, in_check_mode):
+def test_returned_keys(run_module, plan, diverged, name, in_check_mode):
     documented = yaml.safe_load(load("modules", name).RETURN)
     error = documented.pop("error")
     result = run_module(name, check=in_check_mode, diff=True, **CALLS[name])

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from ansible.plugins.action.normal import ActionModule as ModuleAction
 from ansible_collections.omnirelay.mesh.tests.unit.plugins.action.conftest import action_class
-from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import FakeControlApi
+from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import FakeControlApi, divergence
 
 SCRIPT = [
     ("cluster_info", dict(state="active")),
@@ -27,6 +27,13 @@ SCRIPT = [
     ("failover_step", dict(failover_id="fo-1", step="abort")),
     ("failover_step", dict(failover_id="fo-1", step="leap")),
     ("failover_report", dict(failover_id="fo-1", format="markdown")),
+    ("failover", dict(mode="emergency", target="eu-west", accept_data_loss="40")),
+    ("failover", dict(mode="failback")),
+    ("failover", dict(mode="failback", reverses="fo-1")),
+    ("divergence_info", dict(details=True)),
+    ("divergence", dict(divergence_id="default.1", resolution="replay", reason="drill")),
+    ("divergence", dict(divergence_id="default.9", resolution="discard")),
+    ("divergence", dict(divergence_id="default.1", resolution="export")),
 ]
 BOTH_MODES = [(name, dict(options, check=check)) for name, options in SCRIPT for check in (True, False)]
 
@@ -34,9 +41,11 @@ BOTH_MODES = [(name, dict(options, check=check)) for name, options in SCRIPT for
 def test_same_results_as_the_modules(run_action, run_module):
     from_actions = []
     with FakeControlApi() as api:
+        api.mesh.divergences = {"default.1": divergence()}
         for name, options in BOTH_MODES:
             from_actions.append(run_action(name, diff=True, endpoint=[api.endpoint], **options))
     with FakeControlApi() as api:
+        api.mesh.divergences = {"default.1": divergence()}
         for (name, options), from_action in zip(BOTH_MODES, from_actions):
             from_module = run_module(name, diff=True, endpoint=[api.endpoint], **options)
             if from_action.get("failed") and "error" not in from_action:

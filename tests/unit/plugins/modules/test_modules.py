@@ -7,9 +7,13 @@ from __future__ import annotations
 import json
 import os
 
+from unittest import mock
+
 import pytest
+from ansible_collections.omnirelay.mesh.plugins.module_utils import _client
 from ansible_collections.omnirelay.mesh.plugins.module_utils._client import Answer
 from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
+from ansible_collections.omnirelay.mesh.plugins.modules import divergence as divergence_module
 from ansible_collections.omnirelay.mesh.plugins.modules import failover_step
 from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import Problem, check
 
@@ -91,6 +95,129 @@ class TestFailover:
         for step in ("drain", "promote"):
             run_module("failover_step", failover_id=approved["id"], step=step)
         assert error_of(run_module("failover", state="absent", failover_id=approved["id"])) == "illegal_transition"
+
+
+class TestEmergency:
+    def plan(self, run_module, **options):
+        return run_module("failover", mode="emergency", target="eu-west", **options)
+
+    def test_plan_says_what_is_accepted_and_needs_no_approval(self, run_module):
+        options = dict(accept_data_loss=40, diff=True)
+        predicted = self.plan(run_module, check=True, **options)
+        real = self.plan(run_module, **options)
+        assert (predicted["changed"], predicted["diff"]) == (real["changed"], real["diff"])
+        assert (real["failover"]["state"], real["failover"]["accept_data_loss"]) == ("approved", 40)
+        assert real["diff"]["after"]["predicted_loss"] == ["us-east: 30 records known, 2.5 s unheard, about 7 records"]
+        assert not self.plan(run_module, **options)["changed"]
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    @pytest.mark.parametrize("bound", [{}, dict(accept_data_loss=36)])
+    def test_loss_that_nobody_answers_for_is_refused(self, run_module, mesh, bound, in_check_mode):
+        result = self.plan(run_module, check=in_check_mode, **bound)
+        assert error_of(result) == "preflight_failed" and not mesh.failovers
+        assert [item["observed"] for item in result["error"]["details"]["checks"]] == ["37 records"]
+
+    def test_broken_glass_accepts_everything(self, run_module):
+        assert self.plan(run_module, break_glass=True, reason="fire")["failover"]["break_glass"]
+
+    def test_promotion_does_all_that_comes_before(self, run_module, mesh):
+        failover_id = self.plan(run_module, accept_data_loss=37)["failover"]["id"]
+        assert error_of(run_module("failover_step", failover_id=failover_id, step="drain")) == "illegal_transition"
+        mesh.unfinished["promote"] = 2
+        assert run_module("failover_step", failover_id=failover_id, step="promote")["failover"]["manifest"]
+
+    def test_target_is_needed(self, run_module, mesh):
+        assert run_module("failover", mode="emergency", reverses="fo-1")["failed"] and not mesh.calls
+
+    @pytest.mark.parametrize("state", ["gathering", "fencing", "fenced"])
+    def test_every_state_can_be_asked_for(self, run_module, mesh, state):
+        self.plan(run_module, accept_data_loss=37)
+        mesh.failovers["fo-1"]["state"] = state
+        assert [item["id"] for item in run_module("failover_info", state=state)["failovers"]] == ["fo-1"]
+
+
+class TestFailback:
+    def test_goes_to_where_it_came_from_once_nothing_is_open(self, run_module, plan, diverged):
+        options = dict(mode="failback", reverses=plan["id"])
+        for in_check_mode in (True, False):
+            refused = run_module("failover", check=in_check_mode, **options)
+            assert error_of(refused) == "preflight_failed"
+            assert refused["error"]["details"]["failed"] == "divergence_resolved"
+        run_module("divergence", divergence_id=diverged["id"], resolution="replay")
+        assert run_module("failover", **options)["failover"]["target"] == "us-east"
+
+    def test_what_it_reverses_is_needed(self, run_module, mesh):
+        assert run_module("failover", mode="failback", target="us-east")["failed"] and not mesh.calls
+
+
+class TestDivergence:
+    def test_info(self, run_module, diverged, mesh):
+        assert [item["id"] for item in run_module("divergence_info")["divergences"]] == ["default.1", "orders.2"]
+        assert [item["id"] for item in run_module("divergence_info", namespaces=["orders"])["divergences"]] == ["orders.2"]
+        assert run_module("divergence_info", divergence_id="mars.1")["divergences"] == []
+        assert len(mesh.calls) == 3
+        details = run_module("divergence_info", divergence_id="default.1", details=True)["details"]
+        assert details["default.1"]["keys"] == [dict(key="k1", fenced_records=12, written_since=4)]
+
+    @pytest.mark.parametrize("resolution, decided", [("discard", "discarded"), ("replay", "replayed"), ("export", "exported")])
+    def test_resolved_once(self, run_module, diverged, tmp_path, resolution, decided):
+        options = dict(divergence_id="default.1", resolution=resolution, reason="drill", diff=True)
+        if resolution == "export":
+            options["dest"] = str(tmp_path / "fenced.jsonl")
+        predicted = run_module("divergence", check=True, **options)
+        assert diverged["resolution"] is None and not os.listdir(str(tmp_path))
+        real = run_module("divergence", **options)
+        assert (predicted["changed"], predicted["diff"]) == (real["changed"], real["diff"]) and real["changed"]
+        assert real["diff"]["after"] == dict(resolution=decided, unresolved=0)
+        for in_check_mode in (True, False):
+            again = run_module("divergence", check=in_check_mode, **options)
+            assert not again["changed"] and again["divergence"]["resolution"] == decided
+
+    def test_replay_is_waited_for(self, run_module, diverged, mesh, monkeypatch):
+        monkeypatch.setattr(divergence_module, "POLL_SECONDS", 0)
+        mesh.replay_takes = 3
+        assert run_module("divergence", divergence_id="default.1", resolution="replay")["divergence"]["replayed"] == 17
+
+    def test_replay_that_somebody_began_is_not_begun_again(self, run_module, diverged, mesh):
+        diverged["resolution"] = "replaying"
+        mesh.replay_takes = 2
+        assert run_module("divergence", divergence_id="default.1", resolution="replay")["changed"]
+        assert not mutations(mesh)
+
+    def test_wait_that_runs_out_fails_and_says_what_is_open(self, run_module, diverged, mesh):
+        mesh.replay_takes = 10**9
+        result = run_module("divergence", divergence_id="default.1", resolution="replay", wait_timeout=0)
+        assert error_of(result) == "step_incomplete" and "17 records of divergence default.1" in result["msg"]
+
+    def test_export_is_whole_or_not_there(self, run_module, diverged, mesh, tmp_path):
+        dest = tmp_path / "fenced.jsonl"
+        options = dict(divergence_id="default.1", resolution="export", dest=str(dest))
+        mesh.refuse("/control/divergence/default.1/export", Problem(503, "shutting_down", "It stops.", retryable=True))
+        assert error_of(run_module("divergence", retries=0, **options)) == "shutting_down" and not os.listdir(str(tmp_path))
+        run_module("divergence", **options)
+        assert [json.loads(line)["sequence"] for line in dest.read_text().splitlines()] == list(range(101, 121))
+        dest.write_text("damaged")
+        assert run_module("divergence", **options)["changed"], "a lost file is exported again"
+
+    def test_export_to_where_nothing_can_be_written(self, run_module, diverged):
+        options = dict(divergence_id="default.1", resolution="export", dest="/missing/directory/fenced.jsonl")
+        assert error_of(run_module("divergence", **options)) == "invalid_argument"
+
+    def test_full_disk_is_not_taken_for_a_silent_cluster(self):
+        sink = mock.Mock(write=mock.Mock(side_effect=OSError(28, "No space left on device")))
+        with pytest.raises(MeshApiError, match="No space left"):
+            _client._pour(mock.Mock(read=mock.Mock(return_value=b"x")), sink)
+
+    def test_export_needs_a_file(self, run_module, mesh):
+        assert run_module("divergence", divergence_id="default.1", resolution="export")["failed"] and not mesh.calls
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    def test_refusals_are_those_of_the_control_plane(self, run_module, diverged, mesh, in_check_mode):
+        options = dict(check=in_check_mode, resolution="discard")
+        assert error_of(run_module("divergence", divergence_id="mars.1", **options)) == "not_found"
+        mesh.refuse("/control/divergence/default.1/discard", Problem(403, "permission_denied", "Not you.", "Ask for mesh.admin."))
+        result = run_module("divergence", divergence_id="default.1", **options)
+        assert error_of(result) == "permission_denied" and "mesh.admin" in result["msg"]
 
 
 class TestApproval:

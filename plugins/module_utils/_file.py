@@ -1,0 +1,42 @@
+# Copyright (c) The OmniRelay Mesh authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private to this collection: files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import os
+import tempfile
+
+from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
+
+
+def save(dest, fill, check_mode):
+    """Lets C(fill) write a file that takes the place of C(dest) when it is complete. Whether that changes anything.
+
+    In check mode it is only compared, and made elsewhere: whoever may not write C(dest) can still be told.
+    """
+    try:
+        handle, draft = tempfile.mkstemp(dir=None if check_mode else os.path.dirname(os.path.abspath(dest)))
+        try:
+            with os.fdopen(handle, "wb") as target:
+                fill(target)
+                os.fchmod(target.fileno(), 0o640)
+            if os.path.exists(dest) and filecmp.cmp(draft, dest, shallow=False):
+                return False
+            if not check_mode:
+                os.replace(draft, dest)
+            return True
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft)
+    except OSError as error:
+        raise not_saved(error) from error
+
+
+def not_saved(error):
+    return MeshApiError(
+        "invalid_argument", "The file cannot be saved: %s." % error, hint="Name a file in a directory that can be written."
+    )
