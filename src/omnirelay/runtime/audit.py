@@ -51,6 +51,9 @@ class Auditor:
     def __init__(self, store: CoordinationStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._turn = asyncio.Lock()
+        """Whoever waits for the chain's head within this process waits in line: those that try at once make each other
+        fail, and the more there are, the longer each of them takes."""
         self.entries_written = 0
 
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed) -> bool:
@@ -109,13 +112,14 @@ class Auditor:
     async def _append(
         self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed, outcome: AuditOutcome
     ) -> bool:
-        head, revision = await self._head()
-        entry = _seal(head, rfc3339(self._clock.wall_ms()), actor, deed, outcome)
-        encoded = audit_chain.encode(entry)
-        written = await self._store.transact(
-            [*compares, Compare(AUDIT_HEAD, revision)],
-            [*writes, Put(audit_key(entry.number), encoded), Put(AUDIT_HEAD, encoded)],
-        )
+        async with self._turn:
+            head, revision = await self._head()
+            entry = _seal(head, rfc3339(self._clock.wall_ms()), actor, deed, outcome)
+            encoded = audit_chain.encode(entry)
+            written = await self._store.transact(
+                [*compares, Compare(AUDIT_HEAD, revision)],
+                [*writes, Put(audit_key(entry.number), encoded), Put(AUDIT_HEAD, encoded)],
+            )
         self.entries_written += written.succeeded
         return written.succeeded
 

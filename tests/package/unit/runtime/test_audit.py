@@ -75,6 +75,32 @@ async def test_concurrent_writers_make_one_chain(memory):
     assert audit_chain.verify(entries) is None
 
 
+class DistantStore:
+    """Others get their turn between a call and its answer."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        self.transactions = 0
+
+    async def get(self, key):
+        await asyncio.sleep(0)
+        return await self._client.get(key)
+
+    async def transact(self, compares, writes):
+        self.transactions += 1
+        await asyncio.sleep(0)
+        return await self._client.transact(compares, writes)
+
+
+async def test_fm01_writers_of_one_process_wait_in_line_instead_of_making_each_other_fail(memory):
+    store = DistantStore(memory.client())
+    auditor = Auditor(store, Clock())
+    names = [f"n{number}" for number in range(100)]
+    committed = [auditor.commit([Compare(n, 0)], [Put(n, b"1")], ALICE, Deed("put", n)) for n in names]
+    assert all(await asyncio.gather(*committed))
+    assert store.transactions == len(names)
+
+
 @pytest.mark.parametrize(
     ("after", "limit"), [(0, 1), (0, 99), (0, 100), (0, 250), (98, 3), (99, 2), (100, 1), (249, 5)]
 )
