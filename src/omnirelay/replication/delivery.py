@@ -71,8 +71,6 @@ def unbroken_prefix(route: Route, held: VersionVector) -> Cursor:
     for ownership in route.history:
         valid_end = route.valid_end(ownership.epoch)
         have = held[ownership.origin]
-        if valid_end == 0:
-            continue
         end = Cursor(ownership.epoch, have if valid_end is None else min(have, valid_end))
         if valid_end is None or have < valid_end:
             break
