@@ -81,7 +81,6 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
     files = TlsFiles(settings.tls.ca, settings.tls.certificate, settings.tls.key)
     host = HostFacts(settings.data_dir, settings.tls.certificate)
     max_message = 4 * settings.log.max_batch
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     log = await SqliteLog.open(settings.data_dir, cluster=settings.cluster, decode_header=codec.decode_header)
     stack.push_async_callback(log.close)
     store = await SqliteCoordination.open(settings.coordination.path)
