@@ -197,7 +197,7 @@ class LimitsModel(Asked):
     verify_timeout_seconds: float = Field(default=15.0, gt=0, le=600, allow_inf_nan=False)
     cooldown_seconds: float = Field(default=0.0, ge=0, le=604_800, allow_inf_nan=False)
     plan_valid_seconds: float = Field(default=3600.0, gt=0, le=604_800, allow_inf_nan=False)
-    approvals_required: int = Field(default=1, ge=0, le=20)
+    approvals_required: int = Field(default=1, ge=1, le=20)
 
 
 class FailoverCreate(Asked):
