@@ -65,21 +65,23 @@ def test_a_full_disk_stops_acknowledgements_and_nothing_else(mesh: LocalMesh, fa
         pytest.skip("filling a disk of its own needs the right to mount one; the limit on file sizes is tested instead")
     refusal = rpc.Answer()
 
-    def stopped() -> bool:
-        """Whether a write of our own is refused, the smallest that there is: then no other succeeds either."""
+    def stopped(ledger: ProducingLedger) -> bool:
+        """Whether the disk refuses a write of our own, after all that still fitted was acknowledged: producers try
+        again all the time, with less and less in one commit, so a second of nothing is the end."""
         nonlocal refusal
         who = mesh.credentials(CLIENT)
         opened = rpc.publish(mesh.members[FULL].grpc, who, [open_message(producer="probe")])
         last = opened.messages[0].opened.last_producer_sequence if opened.messages else 0
         batch = batch_message(last + 1, record_set(b"x"))
         refusal = rpc.publish(mesh.members[FULL].grpc, who, [open_message(producer="probe"), batch])
-        return refusal.code == "storage_unavailable"
+        refused = refusal.code == "storage_unavailable" and "disk refuses" in refusal.text
+        return refused and ledger.now() - ledger.last_acknowledged_at > 1.0
 
     with Load(mesh) as load, closing(Pages(mesh, FULL)) as pages, closing(Pages(mesh, PEER)) as elsewhere:
         with load.producing(padding=1000) as leg:
             leg.flowing()
             with fault(mesh):
-                until(stopped, "a write is refused for want of space")
+                until(lambda: stopped(leg.ledger), "writes are refused for want of space")
                 assert refusal.status is grpc.StatusCode.UNAVAILABLE
                 assert refusal.retry
                 assert "free space" in refusal.hint
