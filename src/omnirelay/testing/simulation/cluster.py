@@ -18,11 +18,11 @@ from omnirelay.model.batch import Batch, BatchHeader
 from omnirelay.ports.streams import ProtocolVersion, PublishAck, SubscribeRequest
 from omnirelay.runtime.replicator import Replicator, RetentionSettings, World
 from omnirelay.runtime.reporter import Host
-from omnirelay.testing.simulation.clock import EPOCH_MS, VirtualClock
 from omnirelay.testing.memory_coordination import Fault
+from omnirelay.testing.simulation.clock import EPOCH_MS, VirtualClock
 from omnirelay.testing.simulation.disk import USUAL_SECONDS, Disk, SimulatedLog
 from omnirelay.testing.simulation.loop import Process, VirtualLoop
-from omnirelay.testing.simulation.network import Dialer, Network, Side
+from omnirelay.testing.simulation.network import REPLICATE, Dialer, Network, Side
 from omnirelay.testing.simulation.store import SimulatedClient, SimulatedStore
 from omnirelay.wire.codec import encode_header
 
@@ -159,7 +159,7 @@ class Cluster:
             MAX_BATCH_BYTES,
             Path(os.devnull),
         )
-        self._network.listen(self.name, "replicate", self.process, self._serve_peer)
+        self._network.listen(self.name, REPLICATE, self.process, self._serve_peer)
         self._network.listen(self.name, "publish", self.process, self._serve_producer)
         self._network.listen(self.name, "subscribe", self.process, self._serve_reader)
         await replicator.run()

@@ -28,9 +28,13 @@ class Disk(MemoryDisk):
         """About how long a commit takes."""
         self.full = False
         self.commits = 0
+        self.due = 0.0
+        """When the last commit that was begun ends."""
 
     async def sync(self) -> None:
-        await asyncio.sleep(self._rng.expovariate(1.0) * self.seconds)
+        seconds = self._rng.expovariate(1.0) * self.seconds
+        self.due = asyncio.get_running_loop().time() + seconds
+        await asyncio.sleep(seconds)
         if self.full:
             raise StorageUnavailable("no space left on device", reason="no space left on device")
         self.commits += 1

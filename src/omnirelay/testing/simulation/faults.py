@@ -108,13 +108,13 @@ def clock_jump(victims: Victims, rng: random.Random) -> Trouble | None:
 def slow_disk(victims: Victims, rng: random.Random) -> Trouble | None:
     cluster = _cluster(victims, rng)
     cluster.disk_fault(seconds=rng.choice((0.05, 0.5, 3.0)))
-    return Trouble(f"commits of {cluster.name} take {cluster.disk.seconds} s", lambda: cluster.disk_fault())
+    return Trouble(f"commits of {cluster.name} take {cluster.disk.seconds} s", cluster.disk_fault)
 
 
 def full_disk(victims: Victims, rng: random.Random) -> Trouble | None:
     cluster = _cluster(victims, rng)
     cluster.disk_fault(full=True)
-    return Trouble(f"the disk of {cluster.name} is full", lambda: cluster.disk_fault())
+    return Trouble(f"the disk of {cluster.name} is full", cluster.disk_fault)
 
 
 def store_unreachable(victims: Victims, rng: random.Random) -> Trouble | None:

@@ -20,8 +20,12 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Deadlock(Exception):
-    """Nothing is ready, and no timer will ever make anything so."""
+AT_ONCE = 100_000
+"""More steps than this at one instant, and time will never pass again."""
+
+
+class Stuck(Exception):
+    """Nothing is ready and no timer will ever make anything so; or the opposite, and no timer ever gets its turn."""
 
 
 class Process:
@@ -67,6 +71,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Every process that has callbacks; a list, so that a draw does not depend on hashes."""
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._timer_number = 0
+        self._advanced_at = 0
         self.steps = 0
         self.after_step: Callable[[Process], None] = lambda process: None
         self.defects: list[str] = []
@@ -100,7 +105,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return handle
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         self._timer_number += 1
@@ -110,9 +115,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         pass
 
-    def run_in_executor(
-        self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
         """At once, in this thread: a simulation has no other."""
         future: asyncio.Future[T] = self.create_future()
         try:
@@ -136,6 +139,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             return
         handle._run()
         self.steps += 1
+        if self.steps - self._advanced_at > AT_ONCE:
+            self._advanced_at = self.steps
+            raise Stuck(f"{process.name} is among those that leave no time to pass")
         self.after_step(process)
 
     # --- time and turns ----------------------------------------------------------------------------------------
@@ -160,8 +166,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         while self._timers and self._timers[0][2].cancelled():
             heapq.heappop(self._timers)
         if not self._timers:
-            raise Deadlock("nothing is ready and no timer is set")
+            raise Stuck("nothing is ready and no timer is set")
         self._now = max(self._now, self._timers[0][0])
+        self._advanced_at = self.steps
         while self._timers and self._timers[0][0] <= self._now:
             timer = heapq.heappop(self._timers)[2]
             if not timer.cancelled():

@@ -31,6 +31,9 @@ GIVEN_UP_SECONDS = 8.0
 CONNECT_SECONDS = 2.0
 """A dial over a cut link fails after about this time."""
 
+REPLICATE = "replicate"
+"""The service between replicators."""
+
 Service = Callable[[Any, str], Awaitable[None]]
 """Serves one stream (a `Duplex`) of the host that is named."""
 
@@ -43,8 +46,9 @@ class _End:
 class _Pipe:
     """One direction of a stream."""
 
-    def __init__(self, network: Network, source: str, target: str) -> None:
+    def __init__(self, network: Network, source: str, target: str, may_leak: bool) -> None:
         self._network = network
+        self._may_leak = may_leak
         self.link = (source, target)
         self._arrives = 0.0
         self._held: deque[Any] = deque()
@@ -57,7 +61,7 @@ class _Pipe:
     async def send(self, message: Any) -> None:
         while self._under_way >= WINDOW and self.end is None:
             await self._moved.wait_beyond(self._moved.version)
-        for _ in range(self._network.copies(self.link, message)):
+        for _ in range(self._network.copies(message) if self._may_leak else 1):
             self._under_way += 1
             self.carry(message)
 
@@ -126,11 +130,11 @@ class Side(Generic[In, Out]):
 
 
 class Connection:
-    def __init__(self, network: Network, client: str, server: str) -> None:
+    def __init__(self, network: Network, client: str, server: str, may_leak: bool) -> None:
         self._network = network
         self.hosts = frozenset((client, server))
-        self._up = _Pipe(network, client, server)
-        self._down = _Pipe(network, server, client)
+        self._up = _Pipe(network, client, server, may_leak)
+        self._down = _Pipe(network, server, client, may_leak)
         self.pipes = (self._up, self._down)
         self.client: Side[Any, Any] = Side(self, self._down, self._up)
         self.server: Side[Any, Any] = Side(self, self._up, self._down)
@@ -194,7 +198,7 @@ class Network:
         process, service = self._listening.get((server, name), (WORLD, None))
         if service is None or process.killed:
             raise Unreachable(f"{server} refuses connections")
-        connection = Connection(self, client, server)
+        connection = Connection(self, client, server, may_leak=name == REPLICATE)
         self.connections[connection] = None
         connection.serve(service, client, process)
         return connection.client
@@ -241,7 +245,7 @@ class Network:
     def is_cut(self, link: tuple[str, str]) -> bool:
         return link in self._cut
 
-    def copies(self, link: tuple[str, str], message: Any) -> int:
+    def copies(self, message: Any) -> int:
         """How many times a message is carried: a leaky link leaves out or repeats replicated batches."""
         if self.leaks and isinstance(message, Batch):
             drawn = self._rng.random()
@@ -271,7 +275,7 @@ class Dialer:
         self._host = host
 
     async def dial(self, cluster: str, endpoint: str) -> Duplex[FromSender, FromReceiver]:
-        return await self._network.dial(self._host, cluster, "replicate")
+        return await self._network.dial(self._host, cluster, REPLICATE)
 
     async def close_stream(self, stream: Duplex[FromSender, FromReceiver]) -> None:
         assert isinstance(stream, Side)

@@ -28,6 +28,12 @@ LIMITS = Limits(max_lag_seconds=5.0, drain_timeout_seconds=3.0, verify_timeout_s
 VANISHES = 0.06
 """Probability, before each call."""
 ABORTS = 0.03
+HANDS_ON_SECONDS = 0.1
+"""About how long the next call takes to be made, "..."""
+DITHERS_SECONDS = 3.0
+"""... and how long when the operator thinks about it first."""
+DITHERS = 0.15
+"""Probability of that."""
 REHEARSES = 0.1
 """Probability of a dry run before the step."""
 RESUMES = 0.7
@@ -103,11 +109,9 @@ class Operator:
 
     async def _step(self, failover: Failover, step: str) -> Failover:
         self._trace(f"asks {step} of {failover.id}")
-        dry_runs = (True, False) if self._rng.random() < REHEARSES else (False,)
-        for dry_run in dry_runs:
-            result: StepResult = await self._call(
-                lambda r, dry=dry_run: r.failovers.step(failover.id, step, self._actor, STEP_SECONDS, dry)  # type: ignore[misc]
-            )
+        if self._rng.random() < REHEARSES:
+            await self._call(lambda r: r.failovers.step(failover.id, step, self._actor, 0.0, dry_run=True))
+        result: StepResult = await self._call(lambda r: r.failovers.step(failover.id, step, self._actor, STEP_SECONDS))
         self._trace(f"has {step} of {failover.id}: {result.failover.state}")
         return result.failover
 
@@ -115,7 +119,8 @@ class Operator:
         """Of any cluster: a caller does not know who is alive."""
         if not self._steadfast and self._rng.random() < VANISHES:
             raise Vanished
-        await asyncio.sleep(self._rng.expovariate(1.0) * 0.1)
+        seconds = DITHERS_SECONDS if self._rng.random() < DITHERS else HANDS_ON_SECONDS
+        await asyncio.sleep(self._rng.expovariate(1.0) * seconds)
         return await self._rng.choice(list(self._clusters.values())).call(self.name, work)
 
 

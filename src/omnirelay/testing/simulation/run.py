@@ -6,12 +6,18 @@ import asyncio
 import gc
 import hashlib
 import logging
+import multiprocessing
 import random
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
-from omnirelay.testing.simulation.loop import Deadlock, VirtualLoop
+from omnirelay.testing.simulation.loop import Process, Stuck, VirtualLoop
 from omnirelay.testing.simulation.mesh import Mesh
+from omnirelay.testing.simulation.mutants import MUTANTS
 from omnirelay.testing.simulation.scenario import Scenario
 
 _log = logging.getLogger("omnirelay")
@@ -28,7 +34,7 @@ class Report:
     events: int
     callbacks: int
     virtual_seconds: float
-    real_seconds: float
+    cpu_seconds: float
     faults: int
     failovers: int
     batches: int
@@ -40,9 +46,38 @@ class Report:
     def failed(self) -> bool:
         return bool(self.violation)
 
+    def explain(self, path: Path) -> str:
+        """For whoever has to find out why."""
+        return "\n".join(
+            (
+                f"{self.scenario}, seed {self.seed}: {self.violation}",
+                f"seen after step {self.events} (callback {self.callbacks}, {self.virtual_seconds:.3f} s); what came before:",
+                *self.trace,
+                f"replay: python -m omnirelay.testing.simulation {path} --seed {self.seed}",
+            )
+        )
 
-def run(scenario: Scenario, seed: int) -> Report:
-    started = time.perf_counter()
+
+def run_all(scenario: Scenario, seeds: Iterable[int], processes: int, mutant: str = "") -> Iterator[Report]:
+    """Reports as they come, over so many processes."""
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        pending = {pool.submit(run, scenario, seed, mutant) for seed in seeds}
+        try:
+            for done in as_completed(pending):
+                yield done.result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def run(scenario: Scenario, seed: int, mutant: str = "") -> Report:
+    """Plays one seed, with a planted bug if one is named."""
+    with MUTANTS[mutant].plant() if mutant else nullcontext():
+        return _run(scenario, seed)
+
+
+def _run(scenario: Scenario, seed: int) -> Report:
+    started = time.process_time()
     loop = VirtualLoop(random.Random(f"{seed}/turns"))
     asyncio.set_event_loop(loop)
     mesh = Mesh(scenario, seed, loop)
@@ -54,7 +89,7 @@ def run(scenario: Scenario, seed: int) -> Report:
     gc.disable()
     try:
         _play(loop, mesh)
-        return _report(scenario, seed, loop, mesh, time.perf_counter() - started)
+        return _report(scenario, seed, loop, mesh, time.process_time() - started)
     finally:
         _log.removeHandler(mesh)
         _log.setLevel(level)
@@ -64,26 +99,25 @@ def run(scenario: Scenario, seed: int) -> Report:
 
 
 def _play(loop: VirtualLoop, mesh: Mesh) -> None:
-    loop.after_step = mesh.after_step
     play = loop.create_task(mesh.play())
 
-    def stop(done: asyncio.Task[None]) -> None:
-        loop.stop()
+    def after_step(process: Process) -> None:
+        mesh.after_step(process)
+        if mesh.violation is not None or play.done():
+            loop.stop()
 
-    play.add_done_callback(stop)
+    loop.after_step = after_step
     try:
         loop.run_forever()
-    except Deadlock as deadlock:
-        mesh.fail("defect", str(deadlock))
-    finally:
-        play.remove_done_callback(stop)
-    if play.done() and not play.cancelled():
+    except Stuck as stuck:
+        mesh.fail("defect", str(stuck))
+    loop.after_step = lambda process: None
+    if play.done():
         play.result()
 
 
 def _clear(loop: VirtualLoop, mesh: Mesh) -> None:
     """Lets every task end, also those of killed processes, so that nothing is left to the garbage collector."""
-    loop.after_step = lambda process: None
     mesh.close_all()
     for _ in range(100):
         tasks = asyncio.all_tasks(loop)
@@ -97,7 +131,7 @@ def _clear(loop: VirtualLoop, mesh: Mesh) -> None:
     loop.close()
 
 
-def _report(scenario: Scenario, seed: int, loop: VirtualLoop, mesh: Mesh, real_seconds: float) -> Report:
+def _report(scenario: Scenario, seed: int, loop: VirtualLoop, mesh: Mesh, cpu_seconds: float) -> Report:
     facts, violation = mesh.facts, mesh.violation
     content = repr((loop.steps, mesh.events, loop.time(), sorted((k, b.digest) for k, b in facts.batches.items())))
     return Report(
@@ -108,7 +142,7 @@ def _report(scenario: Scenario, seed: int, loop: VirtualLoop, mesh: Mesh, real_s
         mesh.events,
         loop.steps,
         loop.time(),
-        real_seconds,
+        cpu_seconds,
         mesh.faults,
         sum(len(route.history) - 1 for route in facts.routing.routes.values()),
         len(facts.batches),

@@ -34,8 +34,14 @@ class Scenario:
     """How long the healed mesh may take to become level."""
     faults: Mapping[str, float] = field(default_factory=dict)
     """Fault → weight. Without any nothing goes wrong."""
-    seeds: tuple[int, ...] = ()
-    """Of a regression: the seeds that once failed."""
+    seeds: int = 10
+    """How many seeds a test run plays, from 0 on."""
+    failed: tuple[int, ...] = ()
+    """Seeds that once failed: these are played as well, or, in a regression's own file, alone with `seeds` 0."""
+
+    @property
+    def default_seeds(self) -> tuple[int, ...]:
+        return (*range(self.seeds), *(seed for seed in self.failed if seed >= self.seeds))
 
 
 def load(path: Path) -> Scenario:
@@ -45,4 +51,4 @@ def load(path: Path) -> Scenario:
     unknown |= content.get("faults", {}).keys() - FAULTS.keys()
     if unknown:
         raise ValueError(f"{path}: unknown: {', '.join(sorted(unknown))}")
-    return Scenario(**{"name": path.stem, **content, "seeds": tuple(content.get("seeds", ()))})
+    return Scenario(**{"name": path.stem, **content, "failed": tuple(content.get("failed", ()))})

@@ -132,9 +132,7 @@ class SimulatedProducer:
     async def _receive(self, stream: Side[Any, Any], cluster: str) -> None:
         while (ack := await stream.receive()) is not None:
             assert isinstance(ack, PublishAck)
-            said = PublishResult(
-                ack.producer_sequence, ack.count, cluster, ack.epoch, ack.position, ack.duplicate
-            )
+            said = PublishResult(ack.producer_sequence, ack.count, cluster, ack.epoch, ack.position, ack.duplicate)
             self._tell(self._outbox.acknowledged(said, self._loop.time()))
             self._work.set()
         raise Unreachable(f"{cluster} ended the stream")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from omnirelay.client.outbox import PublishResult
 from omnirelay.errors import OmniRelayError
@@ -57,7 +57,8 @@ class Checker:
     def held(self, cluster: Cluster, held: Held) -> None:
         """A disk has one more batch. `facts` do not show it yet."""
 
-    def after_step(self) -> None: ...
+    def after_step(self, touched: Iterable[Cluster]) -> None:
+        """`touched` are the clusters whose disks the step may have changed."""
 
     def at_end(self) -> None:
         """Everything is healed, and as level as it will get."""

@@ -18,7 +18,9 @@ class ConvergenceChecker(Checker):
 
     def _level(self) -> None:
         heads = {
-            cluster.name: {origin: (o.head.sequence, o.head.digest.hex()[:8]) for origin, o in cluster.disk.origins.items()}
+            cluster.name: {
+                origin: (o.head.sequence, o.head.digest.hex()[:8]) for origin, o in cluster.disk.origins.items()
+            }
             for cluster in self.facts.clusters.values()
         }
         routes = {cluster.name: cluster.disk.routes for cluster in self.facts.clusters.values()}

@@ -84,7 +84,9 @@ class Facts:
         """Whether the store has the namespace in the name of the cluster's present process."""
         entry = self.store.get(LEASES.key(namespace))
         client = cluster.client
-        return entry is not None and client is not None and entry.lease in client.leases and self.store.stands(entry.lease)
+        return (
+            entry is not None and client is not None and entry.lease in client.leases and self.store.stands(entry.lease)
+        )
 
     # --- how they come to be known -----------------------------------------------------------------------------
 
@@ -103,18 +105,17 @@ class Facts:
             elif change.key.startswith(FAILOVERS.prefix) and change.entry:
                 self.failovers[FAILOVERS.name(change.key)] = FAILOVERS.decode(change.entry.value)
 
-    def new_batches(self) -> list[tuple[Cluster, Held]]:
-        """What the disks have got since the last call."""
+    def new_batches(self, cluster: Cluster) -> list[Held]:
+        """What the cluster's disk has got since the last call."""
         found = []
-        for cluster in self.clusters.values():
-            for origin, on_disk in cluster.disk.origins.items():
-                seen = self._seen[cluster.name, origin]
-                if len(on_disk.batches) != seen:
-                    self._seen[cluster.name, origin] = len(on_disk.batches)
-                    for batch in on_disk.batches[seen:]:
-                        key = (origin, batch.header.first_sequence)
-                        found.append((cluster, Held(batch, key not in self.batches)))
-                        self.batches.setdefault(key, batch)
+        for origin, on_disk in cluster.disk.origins.items():
+            seen = self._seen[cluster.name, origin]
+            if len(on_disk.batches) != seen:
+                self._seen[cluster.name, origin] = len(on_disk.batches)
+                for batch in on_disk.batches[seen:]:
+                    key = (origin, batch.header.first_sequence)
+                    found.append(Held(batch, key not in self.batches))
+                    self.batches.setdefault(key, batch)
         return found
 
     def take_batch(self, cluster: Cluster, held: Held) -> None:

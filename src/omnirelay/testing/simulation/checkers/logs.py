@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from omnirelay.model.batch import GENESIS_DIGEST, Batch, chain_digest
 from omnirelay.model.ids import cluster_of
@@ -29,8 +30,8 @@ class LogChecker(Checker):
         if held.first_seen and held.is_data:
             self._once(held)
 
-    def after_step(self) -> None:
-        for cluster in self.facts.clusters.values():
+    def after_step(self, touched: Iterable[Cluster]) -> None:
+        for cluster in touched:
             for origin, on_disk in cluster.disk.origins.items():
                 if on_disk.head.sequence < self._ends[cluster.name, origin][0]:
                     self.fail("I7", f"{cluster.name} has lost the end of {origin}")

@@ -26,9 +26,7 @@ class SwitchChecker(Checker):
         if after.version != before.version + 1 or set(before.routes) - set(after.routes):
             self.fail("I8", f"routing went from version {before.version} to {after.version}")
         moved = {name for name, route in after.routes.items() if route != before.routes.get(name)}
-        promoted = [
-            FAILOVERS.decode(c.entry.value) for c in changes if c.key.startswith(FAILOVERS.prefix) and c.entry
-        ]
+        promoted = [FAILOVERS.decode(c.entry.value) for c in changes if c.key.startswith(FAILOVERS.prefix) and c.entry]
         behind = [f for f in promoted if f.state is State.PROMOTED and f.routing_version == after.version]
         if len(behind) != 1 or set(behind[0].request.namespaces) != moved or AUDIT_HEAD not in by_key:
             self.fail("I8", f"{sorted(moved)} moved without its failover and audit entry in the same revision")
