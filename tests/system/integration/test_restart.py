@@ -10,8 +10,9 @@ from omnirelay.demo.mesh import LocalMesh
 
 def test_all_killed_at_once_under_load_lose_nothing_that_was_acknowledged(mesh: LocalMesh) -> None:
     with Load(mesh) as load:
-        with load.producing() as leg:
-            for _ in range(2):
+        # Large batches, one after the other: at any moment some are on their way to the disk.
+        with load.producing(producers=4, records=20, pause_seconds=0.002, padding=1000) as leg:
+            for _ in range(3):
                 leg.flowing()
                 for cluster in mesh.clusters:
                     mesh.kill(cluster)

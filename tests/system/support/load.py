@@ -76,10 +76,14 @@ class Load:
         ]
         try:
             yield leg
-        finally:
-            leg.end()
+        except BaseException:
+            # The test has failed: what is unanswered may stay so, and nobody should wait for it.
             for work in working:
-                work.result()
+                work.cancel()
+            raise
+        leg.end()
+        for work in working:
+            work.result()
 
     def publish(self, ledger: ProducingLedger, producer: str, batches: int, records: int = 1, padding: int = 0) -> None:
         """So many batches of one producer, one after the other; returns once all are acknowledged."""
