@@ -20,7 +20,7 @@ from omnirelay.testing.simulation.scenario import load
 @click.option("--first", type=int, default=0, show_default=True)
 @click.option("--steps", type=int, help="instead of the scenario's own")
 @click.option("--processes", type=int, default=2, show_default=True)
-@click.option("--mutant", type=click.Choice(sorted(MUTANTS)), default="", help="plant this bug")
+@click.option("--mutant", type=click.Choice(sorted(MUTANTS)), help="plant this bug")
 def main(
     scenarios: tuple[Path, ...],
     seed: int | None,
@@ -28,7 +28,7 @@ def main(
     first: int,
     steps: int | None,
     processes: int,
-    mutant: str,
+    mutant: str | None,
 ) -> None:
     failed = 0
     for path in scenarios:
@@ -61,9 +61,10 @@ def _sum(name: str, reports: list[Report]) -> str:
     steps, callbacks = sum(r.events for r in reports), sum(r.callbacks for r in reports)
     seconds = sum(r.cpu_seconds for r in reports) or 1.0
     return (
-        f"{name}: {len(reports)} seeds, {sum(r.failed for r in reports)} failed; {steps} steps ({callbacks} callbacks) in "
-        f"{seconds:.0f} s of CPU, {steps / seconds:.0f} steps/s; {sum(r.faults for r in reports)} faults, "
-        f"{sum(r.failovers for r in reports)} failovers, {sum(r.batches for r in reports)} batches"
+        f"{name}: {len(reports)} seeds, {sum(r.failed for r in reports)} failed; "
+        f"{steps} steps ({callbacks} callbacks) in {seconds:.0f} s of CPU, {steps / seconds:.0f} steps/s; "
+        f"{sum(r.faults for r in reports)} faults, {sum(r.failovers for r in reports)} failovers, "
+        f"{sum(r.batches for r in reports)} batches"
     )
 
 

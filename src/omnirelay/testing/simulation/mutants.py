@@ -60,7 +60,8 @@ def epoch_check_skipped_on_append() -> Iterator[None]:
     append = Sequencer._append
 
     def admit(self: Ownerships, namespace: str) -> Ownership:
-        route, claim = self._sequencer.picture.route(namespace), self._claims.get(namespace)
+        route = self._sequencer.routes().get(namespace) or self._route(namespace)
+        claim = self._claims.get(namespace)
         if namespace in self._closed:
             raise self._draining(route, self._closed[namespace])
         if not claim or not self._lease or not self._lease.admits(self._clock.monotonic(), self._timing):

@@ -51,14 +51,14 @@ class Report:
         return "\n".join(
             (
                 f"{self.scenario}, seed {self.seed}: {self.violation}",
-                f"seen after step {self.events} (callback {self.callbacks}, {self.virtual_seconds:.3f} s); what came before:",
+                f"after {self.events} steps ({self.callbacks} callbacks, {self.virtual_seconds:.3f} s):",
                 *self.trace,
                 f"replay: python -m omnirelay.testing.simulation {path} --seed {self.seed}",
             )
         )
 
 
-def run_all(scenario: Scenario, seeds: Iterable[int], processes: int, mutant: str = "") -> Iterator[Report]:
+def run_all(scenario: Scenario, seeds: Iterable[int], processes: int, mutant: str | None = None) -> Iterator[Report]:
     """Reports as they come, over so many processes."""
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         pending = {pool.submit(run, scenario, seed, mutant) for seed in seeds}
@@ -70,7 +70,7 @@ def run_all(scenario: Scenario, seeds: Iterable[int], processes: int, mutant: st
                 future.cancel()
 
 
-def run(scenario: Scenario, seed: int, mutant: str = "") -> Report:
+def run(scenario: Scenario, seed: int, mutant: str | None = None) -> Report:
     """Plays one seed, with a planted bug if one is named."""
     with MUTANTS[mutant].plant() if mutant else nullcontext():
         return _run(scenario, seed)
