@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.system.support.driving import admitting
 from tests.system.support.load import Load
 
 from omnirelay.demo.mesh import LocalMesh
+
+pytestmark = pytest.mark.timeout(120)
 
 
 def test_all_killed_at_once_under_load_lose_nothing_that_was_acknowledged(mesh: LocalMesh) -> None:
