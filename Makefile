@@ -11,7 +11,7 @@ export ANSIBLE_REMOTE_TMP := $(CURDIR)/.cache/ansible/remote-tmp
 export BUF_CACHE_DIR := $(CURDIR)/.cache/buf
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo check format proto test test-collection $(TIERS:%=test-%) bench release lock clean
+.PHONY: help demo check format proto test test-collection $(TIERS:%=test-%) soak bench release lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -39,6 +39,9 @@ test-collection: .venv/installed ## ansible-lint, ansible-test sanity and units 
 
 $(TIERS:%=test-%): test-%: .venv/installed node_modules/installed debian
 	@$(BIN)/python tools/run_tests.py $* -- $(ARGS)
+
+soak: .venv/installed ## simulate many more seeds of every scenario; SEEDS=N, FIRST=seed to begin with
+	$(BIN)/python -m omnirelay.testing.simulation tests/simulation/scenarios/*.toml --first $(or $(FIRST),1000) --seeds $(or $(SEEDS),1000)
 
 bench: .venv/installed debian ## measure; ARGS=…
 	$(BIN)/python -m bench $(ARGS)

@@ -20,7 +20,8 @@ from outcome import BIN, REPORTS, ROOT, Outcome, environment, gate, junit
 # Not the collection's: the Python package, and what only serves to develop it.
 OTHERS = (
     "src", "proto", "bench", "tools", "docs", "requirements", "pyproject.toml", "Makefile", ".ci",
-    "tests/package", "tests/system", "tests/simulation", "package.json", "package-lock.json", "buf.yaml", ".npmrc",
+    "tests/package", "tests/system", "tests/simulation", "tests/model", "package.json", "package-lock.json",
+    "buf.yaml", ".npmrc",
 )  # fmt: skip
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -16,6 +16,8 @@ from outcome import BIN, REPORTS, ROOT, Outcome, environment, junit
 TIERS = {
     "unit": "tests/package/unit",
     "contract": "tests/package/contract",
+    "simulation": "tests/simulation",
+    "model": "tests/model",
     "integration": "tests/system/integration",
     "playbooks": "tests/system/playbooks",
 }

@@ -13,6 +13,9 @@ from omnirelay.api.problems import problem
 from omnirelay.errors import OmniRelayError, RequestTooLarge
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_DISCARDED_BYTES = 16 * MAX_BODY_BYTES
+"""A body announced as too large, up to this size, is read and dropped: a client that is still sending when the
+connection closes would never see the answer."""
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -56,9 +59,12 @@ class Edge:
 
 
 async def _bounded_body(request: Request, receive: Receive) -> Receive:
-    """`receive` with the whole body read already. Raises RequestTooLarge, unread where the length is announced."""
+    """`receive` with the whole body read already. Raises RequestTooLarge, with nothing kept."""
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
+        if announced.isdecimal() and int(announced) <= MAX_DISCARDED_BYTES:
+            while (await receive()).get("more_body", False):
+                pass
         raise _too_large()
     body, messages = bytearray(), list[Message]()
     while not messages:

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+MOST = 2.0**53
+"""Up to here a float counts bytes one by one."""
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 
 
@@ -26,7 +28,10 @@ def _quantity(value: Any, units: dict[str, float] | dict[str, int], what: str) -
     match = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or match.group(2) not in units:
         raise ValueError(f"{value!r} is not {what}")
-    return float(match.group(1)) * units[match.group(2)]
+    quantity = float(match.group(1)) * units[match.group(2)]
+    if quantity > MOST:
+        raise ValueError(f"{value!r} is beyond anything that can be meant")
+    return quantity
 
 
 Seconds = Annotated[float, BeforeValidator(seconds)]

@@ -26,10 +26,14 @@ def _cluster_id(text: str) -> str:
 
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{text!r} is not HOST:PORT")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not host or (":" in host) != bracketed or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT, where an IPv6 host is in brackets: [::1]:7400")
     return text
 
+
+MAX_BATCH_BYTES = size_bytes("32MiB")
+"""Clients take messages of twice this size."""
 
 ClusterId = Annotated[str, AfterValidator(_cluster_id)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -75,7 +79,7 @@ class TimingSettings(_Section):
 
 
 class LogSettings(_Section):
-    max_batch: Bytes = size_bytes("4MiB")
+    max_batch: Annotated[Bytes, Field(gt=0, le=MAX_BATCH_BYTES)] = size_bytes("4MiB")
     retain_for: Seconds = seconds("7d")
     retain_size: Bytes = size_bytes("20GiB")
     """Batches go when either is exceeded and every member has them."""

@@ -8,6 +8,7 @@ import secrets
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from omnirelay.api.server import TlsFiles as ControlTls
 from omnirelay.api.services import Services
 from omnirelay.config.settings import Settings, load
 from omnirelay.coordination.sqlite import SqliteCoordination
+from omnirelay.daemon.certificates import check_certificates
 from omnirelay.daemon.clock import SystemClock
 from omnirelay.daemon.host import HostFacts
 from omnirelay.errors import ConfigInvalid, OmniRelayError
@@ -43,12 +45,9 @@ STOP_SECONDS = 1.0
 
 
 def check_config(path: Path) -> Settings:
-    """Everything that can be known without starting: settings, relations, files. Raises ConfigInvalid."""
+    """Everything that can be known without starting: settings, relations, certificates. Raises ConfigInvalid."""
     settings = load(path)
-    for name in ("ca", "certificate", "key"):
-        file: Path = getattr(settings.tls, name)
-        if not file.is_file():
-            raise ConfigInvalid(f"tls.{name}: there is no file {file}", path=f"tls.{name}")
+    check_certificates(settings.tls, settings.cluster, datetime.now(UTC))
     return settings
 
 
@@ -81,7 +80,6 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
     files = TlsFiles(settings.tls.ca, settings.tls.certificate, settings.tls.key)
     host = HostFacts(settings.data_dir, settings.tls.certificate)
     max_message = 4 * settings.log.max_batch
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     log = await SqliteLog.open(settings.data_dir, cluster=settings.cluster, decode_header=codec.decode_header)
     stack.push_async_callback(log.close)
     store = await SqliteCoordination.open(settings.coordination.path)

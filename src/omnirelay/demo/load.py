@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -47,15 +47,15 @@ class Load:
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
     def __enter__(self) -> Self:
+        self._main = self._loop.create_task(self._flow())
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread.is_alive() and self._main is not None:
-            with suppress(RuntimeError):  # the loop has just ended
-                self._loop.call_soon_threadsafe(self._main.cancel)
+        if self._main is not None:
+            self._ask(self._main.cancel)
         self._thread.join()
 
     def check(self) -> None:
@@ -75,16 +75,20 @@ class Load:
 
     def finish(self) -> Ledger:
         """Stops the producers, waits for their last acknowledgements and for the consumers to read them."""
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._ask(self._stopping.set)
         self._thread.join()
         self.check()
         return self.ledger
 
+    def _ask(self, action: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(action)
+
     # --- in the thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._main = self._loop.create_task(self._flow())
+        if self._main is None:
+            raise AssertionError("the load was not entered")
         try:
             self._loop.run_until_complete(self._main)
         except asyncio.CancelledError:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from omnirelay.errors import OmniRelayError, Overloaded, StorageUnavailable
+from omnirelay.errors import CorruptLog, OmniRelayError, Overloaded, StorageUnavailable
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.model.version_vector import VersionVector
@@ -32,6 +32,8 @@ QUEUE_BYTES = 32 * 1024 * 1024
 """Bytes handed to the log and not yet durable; beyond it publishers wait."""
 ROOM_TIMEOUT_SECONDS = 10.0
 RELOAD_SECONDS = 0.25
+REMEMBERED_SECONDS = 10.0
+"""How long a disk that refused counts as refusing when nobody has tried again; whoever is owed a write tries sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ class Sequencer:
         self._queued = 0
         self._queued_bytes = 0
         self._problem = ""
+        self._refusals: dict[str, tuple[str, float]] = {}
+        """Origin → why its last append found the log damaged or its disk full, and when. The log can be read all the
+        while, so loading it again proves nothing: only an append does."""
         self._moved = Signal()
         self._held: frozenset[str] = frozenset()
         self.history = CommitHistory(0, 0)
@@ -77,8 +82,10 @@ class Sequencer:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be appended at the moment; empty when it can."""
-        return self._problem
+        """Why appends fail at the moment; empty when they do not."""
+        now = self._clock.monotonic()
+        refused = [why for why, at in self._refusals.values() if now - at < REMEMBERED_SECONDS]
+        return "; ".join(dict.fromkeys(why for why in (self._problem, *refused) if why))
 
     @property
     def picture(self) -> LogPicture:
@@ -183,9 +190,12 @@ class Sequencer:
         self._queued_bytes -= batch.size
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
+            if isinstance(error, StorageUnavailable | CorruptLog):
+                self._refusals[batch.header.origin] = (error.message, self._clock.monotonic())
             self._lost(error)
             self._moved.fire()
             return
+        self._refusals.pop(batch.header.origin, None)
         self.commit_seconds.observe(self._clock.monotonic() - queued_at)
         if batch.header.origin == self.origin:
             head = self.log.heads[self.origin]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -50,6 +51,8 @@ class MemoryCoordination:
         self._leases: dict[int, _Lease] = {}
         self._last_lease = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._context = copy_context()
+        """The timer is the store's, not that of the program whose call sets it."""
         self._clients: dict[MemoryClient, None] = {}
 
     def client(self) -> MemoryClient:
@@ -146,7 +149,7 @@ class MemoryCoordination:
         if self._leases:
             wait = min(state.deadline for state in self._leases.values()) - self._clock.monotonic()
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(wait, _SHORTEST_WAIT_SECONDS), self._on_timer)
+            self._timer = loop.call_later(max(wait, _SHORTEST_WAIT_SECONDS), self._on_timer, context=self._context)
 
     def _on_timer(self) -> None:
         self.expire_leases()

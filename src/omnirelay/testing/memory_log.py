@@ -107,6 +107,8 @@ class MemoryLog:
         self._heads = self._present_heads()
         self._corrupt = {origin: damage for origin in disk.origins if (damage := self._damage_at_head(origin))}
         self._queue: list[_Command] = []
+        self._group: list[_Command] = []
+        """What is being committed."""
         self._committing: asyncio.Task[None] | None = None
         self._listeners: dict[object, Callable[[], None]] = {}
         self._closed = False
@@ -307,14 +309,23 @@ class MemoryLog:
             await self._committing
         self._disk.in_use = False
 
-    def crash(self) -> None:
-        """A power cut: what is not committed is gone; whoever waits for it is cancelled. The disk is free at once."""
+    def crash(self, reached: int = 0) -> None:
+        """A power cut: what is not committed is gone; whoever waits for it is cancelled. The disk is free at once.
+
+        The first `reached` of what waits have come to the disk all the same, and nobody was told.
+        """
         self._closed = True
+        self._carry_out([*self._group, *self._queue][:reached])
         if self._committing:
             self._committing.cancel()
         for command in self._queue:
             command.future.cancel()
         self._disk.in_use = False
+
+    @property
+    def waiting(self) -> int:
+        """Commands that are not committed yet."""
+        return len(self._group) + len(self._queue)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -334,6 +345,7 @@ class MemoryLog:
     async def _commit_queued(self) -> None:
         while self._queue:
             group, self._queue = self._queue, []
+            self._group = group
             try:
                 await self.before_commit()
             except OmniRelayError as failure:
@@ -344,6 +356,7 @@ class MemoryLog:
                 raise
             else:
                 outcomes = self._carry_out(group)
+            self._group = []
             self._report(group, outcomes)
         self._committing = None
 

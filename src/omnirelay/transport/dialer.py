@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc.aio
 
+from omnirelay.errors import Unreachable
 from omnirelay.ports.streams import Duplex, FromReceiver, FromSender
 from omnirelay.transport.messages import decode_from_sender, encode_from_receiver
 from omnirelay.transport.streams import ClientStream
@@ -26,9 +27,14 @@ class GrpcDialer:
         self._max_message_bytes = max_message_bytes
 
     async def dial(self, cluster: str, endpoint: str) -> Duplex[FromSender, FromReceiver]:
+        """Raises Unreachable while the certificate cannot be read, as it is while it is replaced."""
+        try:
+            credentials = channel_credentials(self._files)
+        except OSError as error:
+            raise Unreachable(f"this cluster's certificate cannot be read: {error}") from error
         channel = grpc.aio.secure_channel(
             endpoint,
-            channel_credentials(self._files),
+            credentials,
             options=[
                 *KEEPALIVE_OPTIONS,
                 # The peer's certificate must bear the cluster's name, whatever the address is.
@@ -38,6 +44,8 @@ class GrpcDialer:
                 # Each stream has its own connection: a broken one is not shared, a new one is tried at once.
                 ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.enable_retries", 0),
+                # A peer is not reached through a web proxy that happens to be in the environment.
+                ("grpc.enable_http_proxy", 0),
             ],
         )
         call = replication_pb2_grpc.ReplicationServiceStub(channel).Replicate()

@@ -7,6 +7,9 @@ admits writes, exactly one cluster does, and the ledgers find nothing lost, doub
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +20,7 @@ from tests.system.support.driving import NEXT, STEPS, Driver, admitting, request
 from tests.system.support.load import Load
 from tests.system.support.waiting import until
 
-from omnirelay.demo.mesh import LocalMesh
+from omnirelay.demo.mesh import REQUESTER, LocalMesh
 from omnirelay.errors import OmniRelayError
 
 pytestmark = pytest.mark.timeout(180)
@@ -83,8 +86,8 @@ def before(driver: Driver, step: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 CASES = [
-    *((step, victim, moment) for step in STEPS for victim in ("source", "target") for moment in ("before", "as_asked")),
-    *((step, "bystander", "as_asked") for step in STEPS),
+    *((step, victim, "as_asked") for step in STEPS for victim in ("source", "target", "bystander")),
+    *((step, victim, "before") for step in STEPS[2:] for victim in ("source", "target")),
     *((step, victim, "half_done") for step in PHASES for victim in ("source", "target")),
 ]
 
@@ -122,3 +125,89 @@ def test_a_replicator_killed_at_a_step_costs_nothing(
     assert admitting(mesh) == [role["target"]]
     seen = leg.comparison()
     assert seen.faultless, seen
+
+
+@pytest.mark.parametrize("victim", ["source", "target"])
+def test_a_drain_whose_target_or_source_stays_away_undoes_itself(mesh: LocalMesh, load: Load, victim: str) -> None:
+    """I9, I10: the deadline passes while the target is dead, or while the source itself is; nobody was promoted."""
+    role = roles(mesh)
+    with load.producing() as leg:
+        leg.flowing()
+        asked = request(role["target"], drain_timeout_seconds=0.5, verify_timeout_seconds=60.0)
+        failover = before(Driver(mesh, BYSTANDER), "drain", asked)
+        mesh.kill(role["target"])
+        Driver(mesh, BYSTANDER).take("drain", failover)
+        if victim == "source":
+            mesh.kill(role["source"])
+            killed_at = leg.ledger.now()
+            until(lambda: leg.ledger.now() - killed_at > 0.5, "the deadline has passed")
+            mesh.start(role["source"], wait=False)
+        until(lambda: Driver(mesh, BYSTANDER).show(failover["id"])["state"] == "aborted", "the drain undoes itself")
+        leg.flowing()
+        assert admitting(mesh) == [role["source"]]
+        mesh.start(role["target"])
+    seen = leg.comparison()
+    assert seen.faultless, seen
+
+
+DRIVEN = ("awaiting_approval", "approved", "draining", "drained", "promoted", "verified")
+
+
+@pytest.mark.parametrize("state", DRIVEN)
+def test_whoever_drives_may_die_in_any_state_and_another_resumes_elsewhere(
+    mesh: LocalMesh, load: Load, state: str
+) -> None:
+    """The command line is killed when the failover is first seen in `state` or beyond; the same command on another
+    cluster, with the failover's id, finishes it."""
+    role = roles(mesh)
+    with load.producing() as leg:
+        leg.flowing()
+        Driver(mesh, BYSTANDER).plan({**request(role["target"]), "dry_run": True})
+        ticket = f"CHG-{state}"
+        arguments = [role["target"], "--namespace", "default", "--change-ticket", ticket, "--reason", "driver's death"]
+        first = command_line(mesh, role["target"], "mesh", "clusters", "promote", *arguments, "--yes")
+        try:
+            failover_id = until(lambda: _planned(mesh, ticket), "the plan is stored")
+            watcher = Driver(mesh, BYSTANDER)
+            if state != "awaiting_approval":
+                watcher.take("approve", watcher.show(failover_id))
+            until(lambda: _reached(watcher.show(failover_id)["state"], state), f"the failover is {state}")
+        finally:
+            first.kill()
+            first.communicate()
+        if state == "awaiting_approval":
+            watcher.take("approve", watcher.show(failover_id))
+        second = command_line(mesh, role["source"], "mesh", "failovers", "resume", failover_id)
+        output, _ = second.communicate(timeout=60)
+        assert second.returncode == 0, output
+        leg.flowing()
+    assert watcher.show(failover_id)["state"] == "completed"
+    assert admitting(mesh) == [role["target"]]
+    seen = leg.comparison()
+    assert seen.faultless, seen
+
+
+def _planned(mesh: LocalMesh, ticket: str) -> str:
+    with mesh.control(clusters=[BYSTANDER]) as client:
+        return next((f["id"] for f in client.failovers() if f["change_ticket"] == ticket), "")
+
+
+def _reached(state: str, wanted: str) -> bool:
+    order = (*DRIVEN, "completed")
+    return order.index(state) >= order.index(wanted)
+
+
+def command_line(mesh: LocalMesh, at: str, *arguments: str) -> subprocess.Popen[str]:
+    """`omnirelay …` as the requester, speaking to one cluster."""
+    who = mesh.credentials(REQUESTER)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("OMNIRELAY_")},
+        "OMNIRELAY_ENDPOINT": mesh.members[at].control_url,
+        "OMNIRELAY_CA": str(who.ca),
+        "OMNIRELAY_CERT": str(who.cert),
+        "OMNIRELAY_KEY": str(who.key),
+    }
+    command = [sys.executable, "-m", "omnirelay.cli", *arguments]
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )

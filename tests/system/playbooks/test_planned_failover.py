@@ -12,7 +12,7 @@ from tests.system.support.playbooks import BIN, CHECKOUT, FQCN, Playbooks, activ
 from omnirelay.demo.ledger import judge
 from omnirelay.demo.load import Load
 from omnirelay.demo.mesh import APPROVER, CLIENT, LocalMesh
-from omnirelay.demo.planned import approve
+from omnirelay.demo.planned import GATE_WAITS, approve
 
 pytestmark = pytest.mark.timeout(180)  # a whole playbook, and some tests start a mesh of their own
 
@@ -112,6 +112,21 @@ def test_without_a_terminal_and_without_a_word_about_approval_it_fails_closed(pl
     assert "nobody can be asked" in done.output
     assert newest(mesh)["state"] == "aborted"
     assert state_of(mesh)["routing"] == routing
+
+
+def test_a_run_that_gives_up_leaves_the_plan_of_another_run_alone(playbooks: Playbooks) -> None:
+    mesh = playbooks.mesh
+    asked = {"mesh_target": passive(mesh), **TICKET, "mesh_reason": "two at once"}
+    with playbooks.start(FQCN, mesh_approval_mode="api", **asked) as patient:
+        waiting = GATE_WAITS.match(patient.until("waits for approval"))
+        assert waiting
+        impatient = playbooks.run(FQCN, mesh_approval_mode="api", mesh_approval_timeout=1, **asked)
+        assert impatient.status != 0
+        assert "was not made by this run" in impatient.output
+        assert (newest(mesh)["id"], newest(mesh)["state"]) == (waiting[1], "awaiting_approval")
+        approve(mesh, waiting[1])
+        assert patient.finish().status == 0
+    assert active(mesh) == asked["mesh_target"]
 
 
 # --- nothing gets past the gate -----------------------------------------------------------------------------------
@@ -241,7 +256,7 @@ def test_a_failure_before_promotion_is_undone_and_the_source_admits_writes(own_m
             **TICKET,
         )
         assert done.status != 0
-        assert "us-east admits writes" in done.output
+        assert "keeps nobody from writing" in done.output
         acknowledged = load.ledger.acknowledged
         own_mesh.resume("eu-west")
         own_mesh.wait_level()

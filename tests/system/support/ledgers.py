@@ -64,6 +64,10 @@ class ProducingLedger:
         """Batches that were handed over and not acknowledged."""
         return sum(sending.acknowledged_at is None for sending in self.sendings)
 
+    @property
+    def last_acknowledged_at(self) -> float:
+        return max((s.acknowledged_at for s in self.sendings if s.acknowledged_at is not None), default=0.0)
+
     def gaps(self) -> list[float]:
         """Seconds between one acknowledgement and the next."""
         times = sorted(sending.acknowledged_at for sending in self.sendings if sending.acknowledged_at is not None)

@@ -76,10 +76,14 @@ class Load:
         ]
         try:
             yield leg
-        finally:
-            leg.end()
+        except BaseException:
+            # The test has failed: what is unanswered may stay so, and nobody should wait for it.
             for work in working:
-                work.result()
+                work.cancel()
+            raise
+        leg.end()
+        for work in working:
+            work.result()
 
     def publish(self, ledger: ProducingLedger, producer: str, batches: int, records: int = 1, padding: int = 0) -> None:
         """So many batches of one producer, one after the other; returns once all are acknowledged."""
@@ -115,7 +119,7 @@ class Load:
                 if producer.unacknowledged < IN_FLIGHT:
                     sending = leg.ledger.sending(name, records, padding)
                     future = producer.send_nowait([Record(b"", value) for value in sending.values])
-                    future.add_done_callback(_note(leg.ledger, sending))
+                    future.add_done_callback(_note(leg, sending))
                 await asyncio.sleep(pause_seconds)
 
     async def _consume(self, cluster: str) -> None:
@@ -143,6 +147,8 @@ class Leg:
         self._load = load
         self.ledger = ProducingLedger()
         self.ended = False
+        self.failures: list[BaseException] = []
+        """What became of batches that were given up."""
 
     def end(self) -> None:
         self.ended = True
@@ -153,6 +159,8 @@ class Leg:
         producers = {sending.producer for sending in self.ledger.sendings}
 
         def answered() -> bool:
+            if self.failures:
+                raise self.failures[0]  # a producer broke: something that it was promised is missing
             new = self.ledger.sendings[begin:]
             served = {sending.producer for sending in new if sending.acknowledged_at}
             return bool(served) and served >= producers
@@ -166,10 +174,14 @@ class Leg:
         return self._load.compare(self.ledger)
 
 
-def _note(ledger: ProducingLedger, sending: Sending) -> Callable[[asyncio.Future[PublishResult]], None]:
+def _note(leg: Leg, sending: Sending) -> Callable[[asyncio.Future[PublishResult]], None]:
     def note(done: asyncio.Future[PublishResult]) -> None:
-        if not done.cancelled() and done.exception() is None:
-            ledger.acknowledged(sending, done.result().cluster, done.result().epoch)
+        if done.cancelled():
+            return
+        if (failure := done.exception()) is not None:
+            leg.failures.append(failure)
+        else:
+            leg.ledger.acknowledged(sending, done.result().cluster, done.result().epoch)
 
     return note
 

@@ -38,17 +38,14 @@ class ProxiedMesh(LocalMesh):
             described["endpoints"]["grpc"] = self.proxies[cluster].address
         return described
 
-    def shut_out(self, cluster: str, receiver: str) -> None:
-        """`receiver` cannot reach `cluster` any more. The other direction is the other one's connection, and stays."""
-        self.proxies[cluster].shut_out(self._pid(receiver))
+    def cut_off(self, cluster: str, receiver: str) -> None:
+        """`receiver` cannot reach `cluster` any more, nor can its next process. What `cluster` receives is another
+        connection, and stays."""
+        others = [member.process for name, member in self.members.items() if name != receiver]
+        self.proxies[cluster].admit_only([process.pid for process in others if process])
 
-    def let_in(self, cluster: str, receiver: str) -> None:
-        self.proxies[cluster].let_in(self._pid(receiver))
-
-    def _pid(self, cluster: str) -> int:
-        process = self.members[cluster].process
-        assert process is not None
-        return process.pid
+    def mend(self, cluster: str) -> None:
+        self.proxies[cluster].admit_all()
 
 
 @dataclass(frozen=True, slots=True)

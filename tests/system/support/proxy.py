@@ -6,7 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 CHUNK = 256 * 1024
@@ -17,7 +17,7 @@ class Proxy:
 
     `hold()` stops forwarding from the server to the clients, and only that way: connections stay, what clients say
     still arrives, so the server goes on learning what its clients had got. `release()` forwards what was held back.
-    `shut_out(pid)` breaks a process's connections and refuses its new ones until `let_in(pid)`.
+    `admit_only(pids)` breaks the connections of all other processes and refuses their new ones until `admit_all()`.
     """
 
     def __init__(self, server: str) -> None:
@@ -29,7 +29,7 @@ class Proxy:
         self._flowing.set()
         self._lock = threading.Lock()
         self._connections: list[tuple[socket.socket, socket.socket]] = []
-        self._shut_out: set[int] = set()
+        self._admitted: frozenset[int] | None = None
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -56,16 +56,19 @@ class Proxy:
     def release(self) -> None:
         self._flowing.set()
 
-    def shut_out(self, pid: int) -> None:
+    def admit_only(self, pids: Collection[int]) -> None:
         with self._lock:
-            self._shut_out.add(pid)
+            self._admitted = frozenset(pids)
             for client, server in self._connections:
-                if _belongs_to(client, pid):
+                if not self._welcome(client):
                     _break(client, server)
 
-    def let_in(self, pid: int) -> None:
+    def admit_all(self) -> None:
         with self._lock:
-            self._shut_out.discard(pid)
+            self._admitted = None
+
+    def _welcome(self, client: socket.socket) -> bool:
+        return self._admitted is None or any(_belongs_to(client, pid) for pid in self._admitted)
 
     # --- threads -----------------------------------------------------------------------------------------------
 
@@ -81,7 +84,7 @@ class Proxy:
             except OSError:
                 return
             with self._lock:
-                welcome = not any(_belongs_to(client, pid) for pid in self._shut_out)
+                welcome = self._welcome(client)
             try:
                 server = socket.create_connection(self._server) if welcome else None
             except OSError:
@@ -91,6 +94,8 @@ class Proxy:
                 continue
             with self._lock:
                 self._connections.append((client, server))
+                if self._closed:
+                    _break(client, server)
             self._run(self._forward, client, server, False)
             self._run(self._forward, server, client, True)
 
@@ -119,19 +124,18 @@ def _break(*sockets: socket.socket) -> None:
 
 
 def _belongs_to(client: socket.socket, pid: int) -> bool:
-    """Whether the other end of a connection on this machine is the process's: by the socket's inode in /proc."""
-    try:
-        host, port = client.getpeername()
-    except OSError:
-        return False
-    local = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
-    inodes = {
-        fields[9]
-        for line in Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]
-        if (fields := line.split())[1] == local
-    }
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.readlink().name.removeprefix("socket:[").removesuffix("]") in inodes:
-                return True
+    """Whether the other end of a connection on this machine is the process's: by the socket's inode in /proc. A process
+    that is gone has none."""
+    with contextlib.suppress(OSError):
+        ports = f":{client.getpeername()[1]:04X}", f":{client.getsockname()[1]:04X}"
+        inodes = set()
+        for table in ("tcp", "tcp6"):  # gRPC reaches IPv4 addresses through sockets of either kind
+            for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+                fields = line.split()
+                if (fields[1][-5:], fields[2][-5:]) == ports:
+                    inodes.add(f"socket:[{fields[9]}]")
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(entry.readlink()) in inodes:
+                    return True
     return False

@@ -71,7 +71,7 @@ async def test_infinity_is_no_limit(mesh):
 
 
 class TestBody:
-    async def test_an_announced_length_is_refused_unread(self, mesh):
+    async def test_an_announced_length_is_refused(self, mesh):
         answer = await mesh.call("alice", "POST", "/control/failovers", content=b" " * (MAX_BODY_BYTES + 1))
         problem = is_problem(answer, 413, "request_too_large")
         assert str(MAX_BODY_BYTES) in problem["hint"]

@@ -102,6 +102,12 @@ class TestApproval:
         refused = await self.decide(mesh, "bob", await mesh.planned(), plan_hash="sha256:other")
         assert (refused.status_code, refused.json()["code"]) == (409, "plan_hash_mismatch")
 
+    async def test_nobody_can_ask_for_a_failover_that_nobody_approves(self, mesh):
+        asked = {**PLAN, "limits": {"approvals_required": 0}}
+        refused = await mesh.call("root", "POST", "/control/failovers", json=asked)
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_argument")
+        assert "approvals_required" in refused.json()["detail"]
+
     async def test_two_of_two(self, mesh):
         plan = await mesh.planned(limits={"approvals_required": 2})
         one = (await self.decide(mesh, "bob", plan, comment="go", via="awx")).json()

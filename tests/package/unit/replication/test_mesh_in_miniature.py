@@ -17,7 +17,7 @@ from omnirelay.model.position import Cursor
 
 
 @given(histories | long_histories)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_i5_living_producers_lose_nothing_and_double_nothing(history):
     mesh = after(history)
     mesh.heal()
@@ -44,7 +44,7 @@ def test_i12_all_clusters_converge(history):
 
 
 @given(histories)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_the_unbroken_prefix_is_the_rule_s_at_every_cluster(history):
     mesh = after(history)
     for cluster in mesh.clusters.values():

@@ -148,6 +148,14 @@ def test_an_interest_declared_anew_in_mid_reading_leaves_no_gap():
     assert sender.pump() == "a1 a2 a3 a4", "as far as the credit goes"
 
 
+def test_what_is_no_longer_wanted_is_not_sent_though_it_was_read():
+    sender = Sender(lengths={"a": 3})
+    reading = sender.read()
+    sender.progress.interest([])
+    sender.send(reading)
+    assert sender.trace == []
+
+
 def test_an_origin_named_twice_gets_one_turn():
     assert Sender(origins=("a", "b", "a"), lengths={"a": 4, "b": 2}).progress.origins == ("a", "b")
 

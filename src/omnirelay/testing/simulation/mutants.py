@@ -1,0 +1,161 @@
+"""Planted bugs: a checker that never fails proves nothing.
+
+Each mutant changes one thing of the product for the length of a run and names the invariants of which at least one
+must be reported then. It is caught if any of the default seeds reports it.
+
+Of the emergency path, to be planted beside it once its drivers are in `operators`: the fence cut taken before the
+gather, only the next ownership consulted for fenced-ness, fencing by version vector instead of the order-closed cut,
+`remote` counted outside the unbroken prefix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from omnirelay.failover import workflow
+from omnirelay.failover.planned import SOURCE_CLOSED
+from omnirelay.failover.record import Failover, State
+from omnirelay.model.batch import Batch
+from omnirelay.model.routing import Ownership, RoutingDocument
+from omnirelay.ports.log import EpochGuard
+from omnirelay.replication.picture import LogPicture
+from omnirelay.replication.receiver import Decision, receive
+from omnirelay.runtime import failovers, sequencer
+from omnirelay.runtime.agent import Agent
+from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.sequencer import Queued, Sequencer
+
+Planting = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    breaks: frozenset[str]
+    """Invariants, any of which gives it away."""
+    plant: Planting
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def _mutant(*breaks: str) -> Callable[[Planting], Planting]:
+    def register(plant: Planting) -> Planting:
+        name = plant.__name__.lstrip("_").replace("_", "-")
+        MUTANTS[name] = Mutant(name, frozenset(breaks), plant)
+        return plant
+
+    return register
+
+
+@_mutant("I2", "I1")
+@contextmanager
+def epoch_check_skipped_on_append() -> Iterator[None]:
+    """Whoever holds the lease writes, in the epoch that its own log knows, whatever has become of that epoch."""
+    append = Sequencer._append
+
+    def admit(self: Ownerships, namespace: str) -> Ownership:
+        route = self._sequencer.routes().get(namespace) or self._route(namespace)
+        claim = self._claims.get(namespace)
+        if namespace in self._closed:
+            raise self._draining(route, self._closed[namespace])
+        if not claim or not self._lease or not self._lease.admits(self._clock.monotonic(), self._timing):
+            raise self._not_active(route)
+        return route.current
+
+    def unguarded(self: Sequencer, batch: Batch, guard: EpochGuard | None) -> Queued:
+        return append(self, batch, None)
+
+    with patch.object(Ownerships, "admit", admit), patch.object(Sequencer, "_append", unguarded):
+        yield
+
+
+@_mutant("I10")
+@contextmanager
+def drain_without_deadline() -> Iterator[None]:
+    with patch.object(Agent, "_deadline", lambda self, failover: math.inf):
+        yield
+
+
+@_mutant("I9", "I8")
+@contextmanager
+def promote_without_recheck() -> Iterator[None]:
+    """Once drained is drained for good: what the record has become since the driver last looked does not matter."""
+    promote, raise_if_undone = workflow.promote, failovers._raise_if_undone
+
+    def careless(failover: Failover, routing: RoutingDocument, actor: str, now: str) -> Any:
+        if failover.state is State.ABORTED and failover.reached:
+            failover = replace(failover, state=State.DRAINED)
+        return promote(failover, routing, actor, now)
+
+    def only_drains(name: str, failover: Failover) -> None:
+        if name != "promote":
+            raise_if_undone(name, failover)
+
+    with patch.object(workflow, "promote", careless), patch.object(failovers, "_raise_if_undone", only_drains):
+        yield
+
+
+@_mutant("I12")
+@contextmanager
+def gap_ignored() -> Iterator[None]:
+    """What does not follow is passed over, and the stream goes on."""
+
+    def careless(picture: LogPicture, batch: Batch) -> Decision:
+        decision = receive(picture, batch)
+        return Decision.DUPLICATE if decision is Decision.GAP else decision
+
+    with patch.object(sequencer, "receive", careless):
+        yield
+
+
+@_mutant("I5")
+@contextmanager
+def producer_table_not_replicated() -> Iterator[None]:
+    """Only what a cluster admitted itself moves its producers' marks."""
+    apply = Sequencer.apply
+
+    def forgetful(self: Sequencer, batch: Batch) -> Any:
+        before = {n: {e: dict(m) for e, m in epochs.items()} for n, epochs in self.picture._producers.items()}
+        answer = apply(self, batch)
+        self.picture._producers = before
+        return answer
+
+    with patch.object(Sequencer, "apply", forgetful):
+        yield
+
+
+@_mutant("I4")
+@contextmanager
+def lease_not_rechecked_before_the_acknowledgement() -> Iterator[None]:
+    with patch.object(Ownerships, "still", lambda self, namespace, epoch: None):
+        yield
+
+
+@_mutant("I9", "I10", "I1")
+@contextmanager
+def drain_undone_without_compare_and_set() -> Iterator[None]:
+    """When the deadline passes the source just opens again, and the record goes on saying that it drains."""
+    keep_closed = Agent._keep_closed
+    as_source = Agent._as_source
+
+    def expired(self: Agent, failover: Failover) -> bool:
+        mine = failover.source == self._cluster and failover.state in SOURCE_CLOSED
+        return mine and self._clock.monotonic() >= self._deadline(failover)
+
+    def opens(self: Agent) -> None:
+        due = {id: failover for id, failover in self._view.failovers.items() if not expired(self, failover)}
+        with patch.object(self._view, "failovers", due):
+            keep_closed(self)
+
+    async def idles(self: Agent, failover: Failover) -> None:
+        if not expired(self, failover):
+            await as_source(self, failover)
+
+    with patch.object(Agent, "_keep_closed", opens), patch.object(Agent, "_as_source", idles):
+        yield
