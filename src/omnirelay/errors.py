@@ -162,7 +162,7 @@ class EtagMismatch(Conflict):
 
 class OperationInProgress(Conflict):
     code = "operation_in_progress"
-    hint = "Failover {failover_id} holds this namespace: omnirelay mesh failovers show {failover_id}"
+    hint = "See omnirelay mesh failovers show {failover_id}; before its promotion it can be aborted."
 
 
 class EpochMoved(Conflict):
@@ -348,6 +348,14 @@ class CorruptLog(HistoryError):
 class HistoryDiverged(HistoryError):
     code = "history_diverged"
     hint = "The chain digests of {origin} differ at {sequence}; one of the logs was rebuilt or altered."
+
+
+class LogRebuilt(HistoryError):
+    code, http, grpc = "log_rebuilt", 409, "FAILED_PRECONDITION"
+    hint = (
+        "{origin} must not write sequences again that others hold: restore its data directory, or promote another "
+        "cluster: omnirelay mesh clusters promote TARGET --emergency"
+    )
 
 
 class IllegalOrigin(HistoryError):

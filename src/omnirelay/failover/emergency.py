@@ -56,6 +56,7 @@ MACHINE: Machine[State, Event] = Machine(
         },
         State.VERIFY_FAILED: {
             Event.VERIFY: State.PROMOTED,
+            Event.COMPLETE: State.COMPLETED,
         },
         State.VERIFIED: {
             Event.COMPLETE: State.COMPLETED,

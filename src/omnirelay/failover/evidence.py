@@ -77,6 +77,8 @@ class LeaseClaim:
 
     cluster: str
     epoch: int
+    revoked: bool = False
+    """Taken away from the cluster: a mark that ends after the last moment at which it could have used its claim."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ implies (locks, routing, audit). `now` is RFC 3339, UTC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from omnirelay.errors import DrainTimedOut, PlanExpired, TokenInvalid
+from omnirelay.errors import DrainTimedOut, PlanExpired, TokenInvalid, VerifyFailed
 from omnirelay.failover.approvals import require_approval
 from omnirelay.failover.events import Event
 from omnirelay.failover.journal import expect_epochs, logged
@@ -80,13 +80,13 @@ def make(
 
 def start_drain(failover: Failover, routing: RoutingDocument, actor: str, now: str) -> Failover:
     """The intent to drain, which carries its own deadline: the undo is stored before writes are blocked (I10)."""
-    require_approval(failover)
-    if now > failover.plan.expires_at and failover.state is State.APPROVED:
+    if now > failover.plan.expires_at and failover.state in (State.AWAITING_APPROVAL, State.APPROVED):
         raise PlanExpired(
             f"the plan expired at {failover.plan.expires_at}",
             failover_id=failover.id,
             expires_at=failover.plan.expires_at,
         )
+    require_approval(failover)
     state = machine(failover).step(failover.state, Event.DRAIN, failover_id=failover.id)
     expect_epochs(failover, routing)
     timeout = failover.request.limits.drain_timeout_seconds
@@ -146,13 +146,16 @@ def promote(failover: Failover, routing: RoutingDocument, actor: str, now: str) 
     return logged(promoted, now, "promote", "promoted", actor, routing_version=document.version), document
 
 
-def open_writes(failover: Failover, namespace: str, now: str) -> Failover:
-    """The target admits writes."""
-    if namespace in failover.opened or failover.state is not State.PROMOTED:
+def open_writes(failover: Failover, namespaces: Iterable[str], now: str) -> Failover:
+    """The target admits writes for these."""
+    if failover.state is not State.PROMOTED:
         return failover
-    opened = {**failover.opened, namespace: now}
-    target = failover.request.target
-    return logged(replace(failover, opened=opened), now, "promote", "opened", target, namespace=namespace)
+    for namespace in namespaces:
+        if namespace not in failover.opened:
+            opened = {**failover.opened, namespace: now}
+            target = failover.request.target
+            failover = logged(replace(failover, opened=opened), now, "promote", "opened", target, namespace=namespace)
+    return failover
 
 
 def request_verify(failover: Failover, actor: str, now: str) -> Failover:
@@ -164,35 +167,32 @@ def request_verify(failover: Failover, actor: str, now: str) -> Failover:
     return logged(asked, now, "verify", "started", actor)
 
 
-def write_canary(failover: Failover, namespace: str, canary: Canary, now: str) -> Failover:
-    """The target has written a canary, durably. Nothing happens unless a verification under way still wants it."""
+def write_canaries(failover: Failover, canaries: Mapping[str, Canary], now: str) -> Failover:
+    """The target has written canaries, durably. Nothing happens unless a verification under way still wants them."""
     if failover.state is not State.PROMOTED or not failover.verify_requested_at:
         return failover
-    if namespace not in failover.request.namespaces or namespace in failover.canaries:
-        return failover
-    canaries = {**failover.canaries, namespace: canary}
-    return logged(
-        replace(failover, canaries=canaries),
-        now,
-        "verify",
-        "canary_written",
-        failover.request.target,
-        namespace=namespace,
-    )
+    for namespace, canary in canaries.items():
+        if namespace in failover.request.namespaces and namespace not in failover.canaries:
+            written = replace(failover, canaries={**failover.canaries, namespace: canary})
+            target = failover.request.target
+            failover = logged(written, now, "verify", "canary_written", target, namespace=namespace)
+    return failover
 
 
-def see_canary(failover: Failover, namespace: str, witness: str, now: str) -> Failover:
-    """`witness` holds the canary with the same digest: the old active, or in an emergency any other cluster. The
+def see_canaries(failover: Failover, namespaces: Iterable[str], witness: str, now: str) -> Failover:
+    """`witness` holds the canaries with the same digests: the old active, or in an emergency any other cluster. The
     last one verifies the failover. What was seen of an earlier verification, or comes after its end, changes
     nothing."""
-    if failover.state is not State.PROMOTED or namespace not in failover.canaries or namespace in failover.seen:
+    if failover.state is not State.PROMOTED:
         return failover
-    seen = {**failover.seen, namespace: now}
-    moved = logged(replace(failover, seen=seen), now, "verify", "canary_seen", witness, namespace=namespace)
-    if not set(failover.request.namespaces) <= set(seen):
-        return moved
+    for namespace in namespaces:
+        if namespace in failover.canaries and namespace not in failover.seen:
+            seen = replace(failover, seen={**failover.seen, namespace: now})
+            failover = logged(seen, now, "verify", "canary_seen", witness, namespace=namespace)
+    if not failover.seen or not set(failover.request.namespaces) <= set(failover.seen):
+        return failover
     state = machine(failover).step(failover.state, Event.VERIFIED, failover_id=failover.id)
-    return logged(replace(moved, state=state), now, "verify", "verified", witness)
+    return logged(replace(failover, state=state), now, "verify", "verified", witness)
 
 
 def fail_verify(failover: Failover, actor: str, now: str) -> Failover:
@@ -203,9 +203,26 @@ def fail_verify(failover: Failover, actor: str, now: str) -> Failover:
     return logged(replace(failover, state=state, problem=problem), now, "verify", "failed", actor)
 
 
-def complete(failover: Failover, actor: str, now: str) -> Failover:
+def complete(failover: Failover, actor: str, reason: str, now: str) -> Failover:
+    """Closes the record. A failover that could not be verified is closed only for a reason, and says so for ever."""
+    if failover.state is State.VERIFY_FAILED and not reason:
+        raise VerifyFailed(
+            f"{failover.problem}; it can be completed with a reason only",
+            failover_id=failover.id,
+            target=failover.request.target,
+        )
     state = machine(failover).step(failover.state, Event.COMPLETE, failover_id=failover.id)
-    return logged(replace(failover, state=state), now, "complete", "completed", actor)
+    detail = {"reason": reason} if reason else {}
+    return logged(replace(failover, state=state), now, "complete", "completed", actor, **detail)
+
+
+def expire(failover: Failover, now: str) -> Failover:
+    """A plan that nobody began in time."""
+    if failover.state not in (State.AWAITING_APPROVAL, State.APPROVED) or now <= failover.plan.expires_at:
+        return failover
+    state = machine(failover).step(failover.state, Event.EXPIRE, failover_id=failover.id)
+    problem = f"the plan was valid until {failover.plan.expires_at}"
+    return logged(replace(failover, state=state, problem=problem), now, "plan", "expired", "the mesh")
 
 
 def abort(failover: Failover, actor: str, reason: str, now: str) -> Failover:

@@ -10,7 +10,7 @@ from omnirelay.failover.record import Failover
 from omnirelay.model.batch import Batch, BatchKind
 from omnirelay.model.times import rfc3339, to_ms
 from omnirelay.ports.clock import Clock
-from omnirelay.ports.coordination import Write
+from omnirelay.ports.coordination import CoordinationStore, Write
 from omnirelay.runtime.audit import Actor
 from omnirelay.runtime.failovers import Change, Failovers
 from omnirelay.runtime.ownership import Ownerships
@@ -26,6 +26,7 @@ class Acting:
     def __init__(
         self,
         cluster: str,
+        store: CoordinationStore,
         failovers: Failovers,
         view: MeshView,
         sequencer: Sequencer,
@@ -33,6 +34,7 @@ class Acting:
         clock: Clock,
     ) -> None:
         self.cluster = cluster
+        self.store = store
         self.failovers = failovers
         self.view = view
         self.sequencer = sequencer

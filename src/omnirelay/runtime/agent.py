@@ -11,9 +11,10 @@ import logging
 from collections.abc import Callable
 
 from omnirelay.errors import OmniRelayError
+from omnirelay.failover import workflow
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.modes import SOURCE_CLOSED, is_open
-from omnirelay.failover.record import DemotionToken, Failover, Mode
+from omnirelay.failover.record import DemotionToken, Failover, Mode, State
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.emergency_role import EmergencyRole, held_origins
 from omnirelay.runtime.planned_role import PlannedRole
@@ -71,6 +72,9 @@ class Agent:
                 _log.warning("failover %s: %s", failover.id, error.message)
 
     async def _act(self, failover: Failover) -> None:
+        if failover.plan.expires_at < self._acting.now() and failover.state in (State.AWAITING_APPROVAL, State.APPROVED):
+            await self._acting.change(failover, lambda f: workflow.expire(f, self._acting.now()), "expired")
+            return
         role = self._emergency if failover.request.mode is Mode.EMERGENCY else self._planned
         if failover.source == self._acting.cluster:
             await role.as_source(failover)
@@ -99,7 +103,9 @@ class Agent:
             acting.ownerships.close(namespace, target)
 
     def _keep_held(self) -> None:
-        """Nothing is applied of an origin whose cut this cluster is taking: it would be fenced although it is here."""
+        """Nothing is applied of a log whose cut this cluster is taking: it would be fenced although it is here. That goes
+        for every earlier owner's log too: what comes late in one of them closes a hole, and the prefix jumps."""
         view = self._acting.view
-        owners = {name: route.current.origin for name, route in view.routing.routes.items()}
-        self._acting.sequencer.hold(held_origins(self._acting.cluster, view.failovers, owners))
+        logs = {name: {o.origin for o in route.history} for name, route in view.routing.routes.items()}
+        held = held_origins(self._acting.cluster, view.failovers, logs) - {self._acting.sequencer.origin}
+        self._acting.sequencer.hold(held)

@@ -6,15 +6,16 @@ that lives shortens the wait by confirming that it has stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from omnirelay.failover import emergency_workflow
 from omnirelay.failover.emergency import SOURCE_BARRED, TARGET_HOLDS
+from omnirelay.failover.evidence import LeaseClaim
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.loss import best_prefix, candidates
 from omnirelay.failover.record import Failover, State
 from omnirelay.model.position import Cursor
-from omnirelay.ports.coordination import Delete, Write
+from omnirelay.ports.coordination import Put, Write
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.documents import LEASES
 
@@ -76,19 +77,22 @@ class EmergencyRole:
     async def _fence(self, failover: Failover) -> None:
         """Waits until no claim of the source can be valid, then takes the cut from what is durable.
 
-        A source that is dead renews nothing, so its claim ends within one ttl. If it does not, it is taken away, and
-        its holder may use it for one ttl more. Both are counted on this process's clock and never on a wall clock.
+        A source that is dead renews nothing, so its claim ends within one ttl. If it does not, the claim is replaced by a
+        mark that lives one ttl: its holder sees at the next renewal that the claim is not its own any more, and the mark's
+        end, which the store decides, comes after the last moment at which the holder could have used it. So a key that is
+        not there always means that nobody may admit, whoever removed it and however often.
         """
-        acting, ttl = self._acting, self._timing.lease_ttl
+        acting = self._acting
         claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
-        if not failover.demoted:
-            if claimed:
-                if acting.waited(failover, "expiry", ttl + EXPIRY_SLACK_SECONDS):
-                    also: list[Write] = [Delete(LEASES.key(namespace)) for namespace in claimed]
-                    await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
-                return
-            if failover.revoked and not acting.waited(failover, "revocation", ttl):
-                return
+        if claimed and not failover.demoted:
+            ttl = self._timing.lease_ttl
+            if not failover.revoked and acting.waited(failover, "expiry", ttl + EXPIRY_SLACK_SECONDS):
+                mark = await acting.store.grant_lease(ttl)
+                also: list[Write] = [
+                    Put(LEASES.key(n), LEASES.encode(LeaseClaim(failover.source, 0, revoked=True)), mark) for n in claimed
+                ]
+                await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
+            return
         await acting.sequencer.settled()
         held = acting.sequencer.log_vector()
         routes = acting.sequencer.routes()
@@ -109,13 +113,13 @@ def _in(state: State, failover: Failover, change: Callable[..., Failover], *args
     return change(failover, *args) if failover.state is state else failover
 
 
-def held_origins(cluster: str, failovers: dict[str, Failover], owners: dict[str, str]) -> frozenset[str]:
-    """Origins of which `cluster`, as the target of an emergency, applies nothing at the moment. `owners` maps a
-    namespace to the origin of its current epoch."""
+def held_origins(cluster: str, failovers: Mapping[str, Failover], logs: Mapping[str, set[str]]) -> frozenset[str]:
+    """Origins of which `cluster`, as the target of an emergency, applies nothing at the moment. `logs` maps a namespace
+    to the origins of all its epochs."""
     return frozenset(
-        owners[namespace]
+        origin
         for failover in failovers.values()
         if failover.state in TARGET_HOLDS and failover.request.target == cluster
         for namespace in failover.request.namespaces
-        if namespace in owners
+        for origin in logs.get(namespace, ())
     )

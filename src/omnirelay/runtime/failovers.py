@@ -29,7 +29,7 @@ from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, CoordinationStore, Delete, Put, Write
 from omnirelay.runtime.audit import Actor, Auditor, Deed
-from omnirelay.runtime.documents import FAILOVERS, LEASES, LOCKS, ROUTING, ROUTING_DOCUMENT
+from omnirelay.runtime.documents import CLUSTERS, FAILOVERS, LEASES, LOCKS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.planning import Planner
 from omnirelay.runtime.view import MeshView
 
@@ -184,7 +184,7 @@ class Failovers:
             "drain": lambda a, r: lambda f: workflow.start_drain(f, view.routing, a.principal, now()),
             "promote": lambda a, r: lambda f: self._start_promotion(f, a),
             "verify": lambda a, r: lambda f: workflow.request_verify(f, a.principal, now()),
-            "complete": lambda a, r: lambda f: workflow.complete(f, a.principal, now()),
+            "complete": lambda a, r: lambda f: workflow.complete(f, a.principal, r, now()),
             "abort": lambda a, r: lambda f: workflow.abort(f, a.principal, r, now()),
         }
 
@@ -245,7 +245,14 @@ class Failovers:
                 Put(ROUTING, ROUTING_DOCUMENT.encode(routing)),
                 Put(FAILOVERS.key(failover_id), FAILOVERS.encode(after)),
             ]
-            compares = [Compare(FAILOVERS.key(failover_id), revision), Compare(ROUTING, routing_revision)]
+            target = after.request.target
+            if target not in self._view.clusters:
+                raise NotFound(f"there is no cluster {target!r} any more", kind="clusters", cluster=target)
+            compares = [
+                Compare(FAILOVERS.key(failover_id), revision),
+                Compare(ROUTING, routing_revision),
+                Compare(CLUSTERS.key(target), self._view.cluster_revisions[target]),
+            ]
             if await self._auditor.commit(compares, writes, actor, _deed("failover.promote", after, before)):
                 return after
         raise Conflict(f"failover {failover_id} was changed by others all the time", failover_id=failover_id)

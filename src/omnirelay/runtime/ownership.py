@@ -12,7 +12,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
-from omnirelay.errors import CoordinationUnavailable, Draining, NotActive, OmniRelayError, UnknownNamespace
+from omnirelay.errors import CoordinationUnavailable, Draining, LogRebuilt, NotActive, OmniRelayError, UnknownNamespace
 from omnirelay.failover.emergency import SOURCE_BARRED
 from omnirelay.failover.evidence import LeaseClaim
 from omnirelay.failover.lease import Lease, Timing
@@ -105,6 +105,9 @@ class Ownerships:
 
     def _require_active(self, route: Route) -> None:
         current = route.current
+        rebuilt = self.rebuilt()
+        if rebuilt is not None:
+            raise rebuilt
         installed = self._sequencer.routes().get(route.namespace)
         claim = self._claims.get(route.namespace)
         if (
@@ -119,6 +122,21 @@ class Ownerships:
             or not Lease(self._lease.id, claim.confirmed_at).admits(self._clock.monotonic(), self._timing)
         ):
             raise self._not_active(route)
+
+    def rebuilt(self) -> LogRebuilt | None:
+        """Why this cluster may not write its own log: others hold more of it than it does itself, so it was lost or
+        rebuilt, and its next sequences would be used twice (I3)."""
+        origin = self._sequencer.origin
+        head = self._sequencer.log.heads.get(origin)
+        held = head.sequence if head else 0
+        for cluster, report in self._view.reports.items():
+            if report.vector.get(origin, 0) > held:
+                return LogRebuilt(
+                    f"{cluster} holds {origin} up to {report.vector[origin]}, this cluster itself up to {held}",
+                    origin=origin,
+                    held=held,
+                )
+        return None
 
     def _not_active(self, route: Route) -> NotActive:
         if route.active == self._cluster:
@@ -222,7 +240,9 @@ class Ownerships:
             return False
         # The view may not show our own write yet; once it does, the key must still be ours.
         held = self._view.leases.get(namespace)
-        return self._view.revision < claim.revision or (held is not None and held.cluster == self._cluster)
+        return self._view.revision < claim.revision or (
+            held is not None and held.cluster == self._cluster and not held.revoked
+        )
 
     def _barred(self, namespace: str) -> bool:
         """An emergency is taking the namespace away from this cluster."""
@@ -237,7 +257,7 @@ class Ownerships:
         """Puts this cluster's name on the namespace, unless another's lease stands or the routing has moved. A claim of
         this cluster's former process is taken over: the log's lock proves that it is gone."""
         held = self._view.leases.get(route.namespace)
-        if (held is not None and held.cluster != self._cluster) or self._barred(route.namespace):
+        if (held is not None and held.cluster != self._cluster) or self._barred(route.namespace) or self.rebuilt():
             return
         sent = self._clock.monotonic()
         key = LEASES.key(route.namespace)

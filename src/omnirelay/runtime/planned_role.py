@@ -8,6 +8,7 @@ from omnirelay.failover import workflow
 from omnirelay.failover.planned import SOURCE_CLOSED
 from omnirelay.failover.record import Barrier, DemotionToken, Failover, State
 from omnirelay.model.batch import BatchKind
+from omnirelay.model.position import Cursor
 from omnirelay.runtime.acting import Acting
 
 
@@ -50,6 +51,12 @@ class PlannedRole:
             last[barrier.origin] = max(last.get(barrier.origin, 0), barrier.sequence)
         for origin, sequence in last.items():
             if not await acting.holds(origin, sequence, token.digests.get(origin, "")):
+                return
+        # The source's log alone is not enough: with a hole in an earlier owner's the prefix would end before the barrier.
+        held, routes = acting.sequencer.log_vector(), acting.sequencer.routes()
+        for namespace, barrier in token.barriers.items():
+            route = routes.get(namespace)
+            if route is None or route.unbroken_prefix(held) < Cursor(barrier.epoch, barrier.sequence):
                 return
         reached = {namespace: barrier.sequence for namespace, barrier in token.barriers.items()}
         origin = acting.sequencer.origin

@@ -117,7 +117,7 @@ class Replicator:
         self._replay = Replay(
             cluster, self.divergences, self.view, self.sequencer, self.ownerships, world.with_provenance
         )
-        acting = Acting(cluster, self.failovers, self.view, self.sequencer, self.ownerships, clock)
+        acting = Acting(cluster, store, self.failovers, self.view, self.sequencer, self.ownerships, clock)
         self._agent = Agent(acting, timing, world.sign)
         self._regrading = Regrading(acting, self.divergences)
         self.reporter = Reporter(

@@ -110,4 +110,7 @@ class Reporter:
         found = []
         if self._sequencer.problem:
             found.append(f"log: {self._sequencer.problem}")
+        rebuilt = self._ownerships.rebuilt()
+        if rebuilt is not None:
+            found.append(f"log: {rebuilt.message}")
         return found

@@ -28,10 +28,14 @@ class Verification:
         acting = self._acting
         if failover.state is not State.PROMOTED or not self._counts(failover):
             return
-        for namespace, canary in failover.canaries.items():
-            if namespace not in failover.seen and await acting.holds(canary.origin, canary.sequence, canary.digest):
-                change = partial(workflow.see_canary, namespace=namespace, witness=acting.cluster, now=acting.now())
-                await acting.change(failover, change, "canary_seen")
+        seen = [
+            namespace
+            for namespace, canary in failover.canaries.items()
+            if namespace not in failover.seen and await acting.holds(canary.origin, canary.sequence, canary.digest)
+        ]
+        if seen:
+            change = partial(workflow.see_canaries, namespaces=seen, witness=acting.cluster, now=acting.now())
+            await acting.change(failover, change, "canary_seen")
 
     def _counts(self, failover: Failover) -> bool:
         cluster, target = self._acting.cluster, failover.request.target
@@ -43,20 +47,26 @@ class Verification:
 
     async def _open(self, failover: Failover) -> None:
         admitting = self._acting.ownerships.admitting()
-        for namespace, epoch in failover.expected_epochs.items():
-            if namespace not in failover.opened and admitting.get(namespace, 0) > epoch:
-                change = partial(workflow.open_writes, namespace=namespace, now=self._acting.now())
-                await self._acting.change(failover, change, "opened")
+        opened = [
+            namespace
+            for namespace, epoch in failover.expected_epochs.items()
+            if namespace not in failover.opened and admitting.get(namespace, 0) > epoch
+        ]
+        if opened:
+            change = partial(workflow.open_writes, namespaces=opened, now=self._acting.now())
+            await self._acting.change(failover, change, "opened")
 
     async def _write(self, failover: Failover) -> None:
         acting = self._acting
+        canaries: dict[str, Canary] = {}
         for namespace in failover.request.namespaces:
             if namespace not in failover.canaries and namespace in failover.opened:
                 batch = await acting.control(namespace, BatchKind.CANARY, failover.id)
                 header = batch.header
-                canary = Canary(header.origin, header.last_sequence, batch.digest.hex(), acting.now())
-                change = partial(workflow.write_canary, namespace=namespace, canary=canary, now=acting.now())
-                await acting.change(failover, change, "canary_written")
+                canaries[namespace] = Canary(header.origin, header.last_sequence, batch.digest.hex(), acting.now())
+        if canaries:
+            change = partial(workflow.write_canaries, canaries=canaries, now=acting.now())
+            await acting.change(failover, change, "canary_written")
 
     async def _expire(self, failover: Failover) -> None:
         acting, timeout = self._acting, failover.request.limits.verify_timeout_seconds

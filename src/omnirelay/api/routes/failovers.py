@@ -156,6 +156,8 @@ def _step_endpoint(step: str) -> Callable[..., Awaitable[schemas.FailoverModel]]
         body: schemas.StepBody | None = None,
     ) -> schemas.FailoverModel:
         reason = body.reason if body else ""
+        if step == "complete" and (await _find(services, failover_id)).state is State.VERIFY_FAILED:
+            services.access.require(caller.principal, Scope.ADMIN)
         result = await services.failovers.step(failover_id, step, caller.actor, wait, dry_run, reason)
         response.status_code = 200 if result.finished else 202
         return await _changed(services, result.failover, response, result.checks)
