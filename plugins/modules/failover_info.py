@@ -160,6 +160,7 @@ failovers:
             - Of an emergency, one entry for each log that ends early, what RV(ignore:predicted_loss_records) sums up.
             - RV(ignore:held) is what the best cluster in reach holds, RV(ignore:heard) the newest that anyone heard of.
               RV(ignore:unheard_records) is an estimate for the RV(ignore:unheard_seconds) of which nobody can know.
+            - Unless it is RV(ignore:bounded), nobody in reach has ever heard of that log, and the figures say nothing.
           type: list
           elements: dict
           returned: always
@@ -171,6 +172,7 @@ failovers:
               known_bytes: 5214
               unheard_seconds: 2.1
               unheard_records: 20
+              bounded: true
         predicted_outage_seconds:
           description: Time without writes.
           type: float

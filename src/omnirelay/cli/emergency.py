@@ -74,9 +74,9 @@ def _require_acceptance(request: dict[str, Any], predicted: dict[str, Any]) -> N
     records, bound = predicted["plan"]["predicted_loss_records"], request["accept_data_loss"]
     if request["break_glass"] or (bound is not None and bound >= records):
         return
-    accepted = "nothing" if bound is None else f"{bound}"
+    accepted = "nothing is" if bound is None else f"{bound} are"
     raise LossNotAccepted(
-        f"up to {records} records may be lost and {accepted} was accepted; with the loss accepted it is\n"
+        f"up to {records} records may be lost and {accepted} accepted; with the loss accepted it is\n"
         f"    {_command(request, records)}",
         predicted_loss_records=records,
         accepted=bound,

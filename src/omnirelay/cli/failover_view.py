@@ -8,6 +8,13 @@ from typing import Any
 from omnirelay.cli.divergence_view import ranges_table
 from omnirelay.cli.output import Table
 
+_MODES = {"planned": "a planned failover", "emergency": "an emergency failover", "failback": "a failback"}
+
+
+def is_bounded(plan: dict[str, Any]) -> bool:
+    """Whether anybody can say what would be lost."""
+    return all(each.get("bounded", True) for each in plan.get("loss", []))
+
 
 def plan_tables(failover: dict[str, Any]) -> list[Table]:
     """What a person reads before saying yes."""
@@ -18,7 +25,7 @@ def plan_tables(failover: dict[str, Any]) -> list[Table]:
         ("namespaces", failover["namespaces"]),
         ("reason", failover.get("reason") or "-"),
         ("change ticket", failover.get("change_ticket") or "-"),
-        ("predicted loss", _records(plan.get("predicted_loss_records"))),
+        ("predicted loss", _records(plan.get("predicted_loss_records")) if is_bounded(plan) else None),
         ("predicted outage", seconds(plan.get("predicted_outage_seconds"))),
         *_answered_for(failover),
         ("plan", plan["hash"]),
@@ -31,7 +38,7 @@ def plan_tables(failover: dict[str, Any]) -> list[Table]:
     ]
     steps = [(step["name"], step["effect"], step["undo"]) for step in plan["steps"]]
     return [
-        Table((), facts, f"Plan of a {failover['mode']} failover {failover.get('id') or '(dry run)'}"),
+        Table((), facts, f"Plan of {_MODES[failover['mode']]} {failover.get('id') or '(dry run)'}"),
         *loss,
         Table(("namespace", "ownership", "epoch"), routing, "Routing"),
         Table(("step", "effect", "undo"), steps, "Steps"),
@@ -53,20 +60,18 @@ def _answered_for(failover: dict[str, Any]) -> list[tuple[str, str | None]]:
 
 
 def loss_table(predictions: Sequence[dict[str, Any]]) -> Table:
-    """What is known apart from what can only be estimated."""
+    """What is known apart from what can only be estimated; of a log that nobody has heard of, neither."""
+    figures = ("heard", "known_records", "known_bytes", "unheard_records")
     rows = [
         (
             each["origin"],
             each["held"],
-            each["heard"],
-            each["known_records"],
-            each["known_bytes"],
             f"{each['unheard_seconds']:.1f} s",
-            each["unheard_records"],
+            *(each[name] if each.get("bounded", True) else None for name in figures),
         )
         for each in predictions
     ]
-    columns = ("log of", "held", "heard of", "known records", "known bytes", "unheard for", "estimate")
+    columns = ("log of", "held", "unheard for", "heard of", "known records", "known bytes", "estimate")
     return Table(columns, rows, "Predicted loss")
 
 
@@ -89,7 +94,7 @@ def evidence_table(clusters: Sequence[dict[str, Any]], failover: dict[str, Any])
             )
         )
     columns = ("cluster", "state", "reported", f"hears {source}", "last contact", "holds")
-    return Table(columns, rows, f"Evidence: is {source} gone")
+    return Table(columns, rows, f"Evidence: is {source} gone?")
 
 
 def checks_table(checks: Sequence[dict[str, Any]]) -> Table:

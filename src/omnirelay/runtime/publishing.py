@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from omnirelay.errors import BadRequest, BatchTooLarge, RpoExceeded, TooFewClusters
 from omnirelay.model import ids
 from omnirelay.model.position import Cursor, Position
-from omnirelay.model.routing import Ownership, Route
+from omnirelay.model.routing import Ownership
 from omnirelay.ports.streams import Duplex, ProducerBatch, PublishAck, PublishOpen, PublishOpened, PublishRemote
 from omnirelay.replication.admission import Duplicate, check_epoch
 from omnirelay.replication.durability import RemoteProgress, remote_end
@@ -65,8 +65,8 @@ class Publishing:
         self._others = others
         self._max_batch_bytes = max_batch_bytes
         self._guard = guard
-        self._remote: dict[tuple[str, int], tuple[int, Route, Cursor]] = {}
-        """Namespace and copies → the end of what is remote, and of what it was computed; shared by all producers."""
+        self._remote: dict[tuple[str, int], tuple[int, Cursor]] = {}
+        """Namespace and copies → where what is remote ends, and as of which word of a peer; shared by all producers."""
 
     async def serve(self, stream: Duplex[FromProducer, ToProducer]) -> None:
         """Runs until the producer goes and everything it sent is answered. Raises typed errors that end the stream."""
@@ -183,13 +183,15 @@ class Publishing:
             await stream.send(PublishRemote(reached))
 
     def _remote_end(self, namespace: str, copies: int) -> Cursor:
-        version, route = self._links.acknowledged.version, self._sequencer.picture.route(namespace)
+        """Computed once per word of a peer. A later ownership may fence a batch, but takes no copy of a valid one away:
+        what was remote before is so still."""
+        version = self._links.acknowledged.version
         known = self._remote.get((namespace, copies))
-        if known is not None and known[0] == version and known[1] is route:
-            return known[2]
-        end = remote_end(route, self._links.confirmations(self._others()), copies)
-        self._remote[namespace, copies] = version, route, end
-        return end
+        if known is None or known[0] != version:
+            route = self._sequencer.picture.route(namespace)
+            known = version, remote_end(route, self._links.confirmations(self._others()), copies)
+            self._remote[namespace, copies] = known
+        return known[1]
 
 
 class _Session:

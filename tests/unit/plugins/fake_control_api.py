@@ -69,6 +69,7 @@ def prediction(records):
         known_bytes=4096,
         unheard_seconds=2.5,
         unheard_records=records - 30,
+        bounded=True,
     )
 
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from tests.package.unit.cli.conftest import refusal
 
 from omnirelay.errors import AccessDenied, GatherTimedOut, PreflightFailed
 
@@ -82,6 +83,25 @@ def test_on_a_terminal_the_records_and_the_name_are_typed(api, run, terminal, ty
     assert bool(api.failovers) == (exit_code == 0)
     if exit_code == 0:
         assert asked(api)[-1]["accept_data_loss"] == int(typed.split()[0])
+
+
+def test_a_loss_that_nobody_knows_is_unknown_and_no_bound_helps(api, run, monkeypatch):
+    make = api._plan
+
+    def unheard_of(body):
+        if not body["break_glass"]:
+            raise refusal("loss_accepted", "nobody knows how many in all", "give --break-glass REASON")
+        made = make(body)
+        made["plan"]["loss"][0]["bounded"] = False
+        return made
+
+    monkeypatch.setattr(api, "_plan", unheard_of)
+    refused = run(*EMERGENCY, "--plan")
+    assert refused.exit_code == 3
+    assert "give --break-glass REASON" in refused.stderr
+    shown = [line.split() for line in run(*EMERGENCY, "--break-glass", "fire", "--plan").stdout.splitlines()]
+    assert ["us-east", "100", "2.5", "s", "unknown", "unknown", "unknown", "unknown"] in shown
+    assert ["predicted", "loss", "unknown"] in shown
 
 
 def test_breaking_the_glass_needs_a_reason_and_no_bound(api, run):

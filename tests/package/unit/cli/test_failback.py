@@ -41,7 +41,7 @@ def test_a_plan_that_may_go_ahead_is_shown_with_what_was_decided(api, run, after
     resolve(api)
     result = run(*FAILBACK, "--plan")
     assert result.exit_code == 0
-    for text in ("Plan of a failback failover", "eu-west", "replayed"):
+    for text in ("Plan of a failback (dry run)", "eu-west", "replayed"):
         assert text in result.stdout
     assert len(api.failovers) == 1
 

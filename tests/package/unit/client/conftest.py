@@ -31,6 +31,9 @@ class Cluster(events_pb2_grpc.EventServiceServicer):
         """What the producers asked for that opened a stream."""
         self.streams = []
         self.acknowledged = 0
+        """The last batch of any producer whose acknowledgement is on its way."""
+        self.writing = asyncio.Condition()
+        """gRPC takes one message at a time."""
         self.lose_acks = 0
         """That many batches are committed, and the connection is cut before they are acknowledged."""
         self.answers = asyncio.Event()
@@ -72,19 +75,20 @@ class Cluster(events_pb2_grpc.EventServiceServicer):
         try:
             async for request in requests:
                 await self._admit(context)
-                await context.write(await self._commit(producer, request.batch, context))
-                self.acknowledged = request.batch.producer_sequence
-                self.mesh.changed.set()
+                ack = await self._commit(producer, request.batch, context)
+                async with self.writing:
+                    await context.write(ack)
+                    self.acknowledged = request.batch.producer_sequence
+                    self.writing.notify_all()
         finally:
             self.streams.remove(context)
 
     async def tell_remote(self, upto):
         """Tells whoever is connected, once it has been acknowledged."""
-        while self.acknowledged < upto:
-            self.mesh.changed.clear()
-            await self.mesh.changed.wait()
-        for stream in self.streams:
-            await stream.write(pb.PublishResponse(remote=pb.PublishRemote(producer_sequence=upto)))
+        async with self.writing:
+            await self.writing.wait_for(lambda: self.acknowledged >= upto)
+            for stream in self.streams:
+                await stream.write(pb.PublishResponse(remote=pb.PublishRemote(producer_sequence=upto)))
 
     async def _commit(self, producer, batch, context):
         last = self.mesh.last(producer)

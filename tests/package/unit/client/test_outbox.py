@@ -101,6 +101,16 @@ def test_the_application_is_told_once_of_a_batch_that_is_acknowledged_twice():
     assert (len(box), box.kept, box.unacknowledged) == (0, 2, None)
 
 
+def test_what_was_replayed_before_it_is_sent_again_is_a_duplicate_and_nobody_elses():
+    """An operator may publish a fenced batch again under its producer's number."""
+    box = acknowledged(1)
+    box.disconnected()
+    box.opened(opened(0), 2.0)
+    taken(box)
+    assert box.acknowledged(ack(1, duplicate=True), 3.0) == []
+    assert box.kept == 1
+
+
 def test_what_is_remote_is_not_kept():
     box = acknowledged(3)
     assert box.remote(2, 2.0) == []

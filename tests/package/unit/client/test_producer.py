@@ -84,6 +84,7 @@ async def test_an_active_that_dies_is_replaced_without_loss_or_doubles(mesh):
     async with producer(mesh) as p:
         await p.send(records(0))
         mesh.clusters["us-east"].answers.clear()
+        mesh.changed.clear()
         futures = [p.send_nowait(records(n)) for n in range(1, 20)]
         await mesh.changed.wait()
         await mesh.clusters["us-east"].stop()

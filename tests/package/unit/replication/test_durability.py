@@ -47,14 +47,12 @@ def test_a_batch_is_remote_when_so_many_prefixes_have_it(namespace, history, cop
     route = mesh.routes[namespace]
     others = [mesh.clusters[name] for name in CLUSTERS if name != route.active]
     end = remote_end(route, [cluster.held for cluster in others], copies)
-    prefixes = [support.prefix(route, cluster.logs)[1] for cluster in others]
+    prefixes = [{batch.digest for batch in support.prefix(route, cluster.logs)[1]} for cluster in others]
     valid = support.in_order(route, mesh.everything())
-    for batch in valid:
-        remote = Cursor(batch.header.epoch, batch.header.last_sequence) <= end
-        assert remote == (sum(batch in prefix for prefix in prefixes) >= copies)
-    safe = [batch for batch in valid if Cursor(batch.header.epoch, batch.header.last_sequence) <= end]
-    holding = [c for c in others if all(b in c.logs.get(b.header.origin, []) for b in safe)]
-    assert not safe or len(holding) >= copies, "they have it with all that is before it, hence would not fence it"
+    safe = {batch.digest for batch in valid if Cursor(batch.header.epoch, batch.header.last_sequence) <= end}
+    assert safe == {b.digest for b in valid if sum(b.digest in prefix for prefix in prefixes) >= copies}
+    logs = [{batch.digest for log in cluster.logs.values() for batch in log} for cluster in others]
+    assert not safe or sum(safe <= log for log in logs) >= copies, "they have all that is before it, so none fences it"
 
 
 # --- progress of one producer -------------------------------------------------------------------------------------
@@ -82,6 +80,14 @@ def test_a_batch_sent_again_is_told_with_the_one_that_is_known():
     assert (told.reached(Cursor(1, 70)), bool(told)) == (7, False)
     told.acknowledged(5, Cursor(1, 70))
     assert not told, "it has been told before"
+
+
+@pytest.mark.parametrize("marks", range(1, 40))
+@pytest.mark.parametrize("limit", [1, 2, 5, 8])
+def test_the_last_batch_is_never_left_out(monkeypatch, marks, limit):
+    monkeypatch.setattr(durability, "MARKS", limit)
+    told = progress(*((number, number) for number in range(1, marks + 1)))
+    assert told.reached(Cursor(1, marks)) == marks
 
 
 @given(

@@ -12,6 +12,7 @@ from omnirelay.model.routing import Ownership, Route
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.streams import ProducerBatch, PublishAck, PublishOpen, PublishOpened, PublishRemote
 from omnirelay.replication.rpo import RpoGuard
+from omnirelay.runtime import publishing
 from omnirelay.runtime.links import Links
 from omnirelay.runtime.publishing import Publishing
 from omnirelay.runtime.sequencer import Sequencer
@@ -181,6 +182,19 @@ async def test_a_producer_that_comes_back_is_told_of_what_it_sent_before(log, cl
     active.confirm("eu-west", us_east=2)
     async with active.producer() as stream:
         assert await stream.get() == PublishRemote(2)
+
+
+async def test_what_is_remote_before_it_is_acknowledged_is_told_at_once(log, clock, monkeypatch):
+    monkeypatch.setattr(publishing, "STILL_SECONDS", None)
+    active = await started(log, clock)
+    may_commit = asyncio.Event()
+    log.before_commit = may_commit.wait
+    async with active.producer() as stream:
+        active.confirm("eu-west", us_east=1)
+        stream.put(batch(1))
+        may_commit.set()
+        assert isinstance(await stream.get(), PublishAck)
+        assert await stream.get() == PublishRemote(1)
 
 
 async def test_a_batch_sent_again_that_is_remote_already_is_reported(log, clock):

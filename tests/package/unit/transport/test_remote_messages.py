@@ -15,7 +15,7 @@ def test_a_producer_of_the_version_before_does_not_want_to_be_told():
     assert decode_publish(events_pb2.PublishRequest.FromString(before)) == PublishOpen("default", "p", 3, 0)
 
 
-def test_a_client_of_the_version_before_sees_no_message_it_knows():
+def test_progress_is_a_message_of_its_own():
     sent = encode_publish(PublishRemote(7))
     assert sent.WhichOneof("message") == "remote"
     assert (sent.remote.producer_sequence, sent.HasField("ack"), sent.HasField("opened")) == (7, False, False)

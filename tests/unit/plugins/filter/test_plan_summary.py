@@ -25,4 +25,8 @@ def test_says_what_an_emergency_may_lose_and_who_answers_for_it(run_module):
         "  loss           log of us-east: 30 records known (100 held, 130 heard of, 4096 bytes), 2.5 s unheard, about 7 records"
         in lines
     )
+    plan["plan"]["loss"][0]["bounded"] = False
+    unheard_of = FilterModule().filters()["plan_summary"](plan)
+    assert "  predicted      nobody knows how many records lost, 0.5 s without writes" in unheard_of
+    assert "  loss           log of us-east: nobody has heard of what is beyond 100" in unheard_of
     assert "  accepted       any loss, the glass is broken" in FilterModule().filters()["plan_summary"](dict(plan, break_glass=True))
