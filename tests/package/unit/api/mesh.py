@@ -226,16 +226,16 @@ class Agents:
 
     def _open_writes(self, failover: Failover) -> Failover:
         for namespace in failover.request.namespaces:
-            failover = workflow.open_writes(failover, namespace, self._now())
+            failover = workflow.open_writes(failover, [namespace], self._now())
         return failover
 
     def _write_canary(self, failover: Failover) -> Failover:
         for namespace in failover.opened:
             canary = Canary(failover.target_origin, 1, "cd" * 32, self._now())
-            failover = workflow.write_canary(failover, namespace, canary, self._now())
+            failover = workflow.write_canaries(failover, {namespace: canary}, self._now())
         return failover
 
     def _see_canary(self, failover: Failover) -> Failover:
         for namespace in failover.canaries:
-            failover = workflow.see_canary(failover, namespace, failover.source, self._now())
+            failover = workflow.see_canaries(failover, [namespace], failover.source, self._now())
         return failover

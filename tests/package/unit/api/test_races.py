@@ -138,7 +138,7 @@ class TestVerification:
             failover_id, lambda f: workflow.fail_verify(f, "cluster/eu-west", rfc3339(0)), SOURCE, "failover.failed"
         )
         current = (await mesh.call("reader", "GET", f"/control/failovers/{failover_id}")).json()
-        assert (current["state"], current["next"]) == ("verify_failed", ["verify"])
+        assert (current["state"], current["next"]) == ("verify_failed", ["verify", "complete"])
         async with background(Agents(mesh).run()):
             assert (await mesh.step(failover_id, "verify")).json()["state"] == "verified"
 

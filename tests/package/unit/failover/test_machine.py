@@ -26,6 +26,7 @@ ENDING = {
     ("promoted", "verified"): "verified",
     ("promoted", "verify_failed"): "verify_failed",
     ("verify_failed", "verify"): "promoted",
+    ("verify_failed", "complete"): "completed",
     ("verified", "complete"): "completed",
 }
 PLANNED = {

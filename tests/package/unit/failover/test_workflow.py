@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from tests.package.unit.failover.support import NOW, REQUEST, ROUTING, a_plan, a_token, an_approval, at
 
-from omnirelay.errors import EpochMoved, IllegalTransition, NotApproved, PlanExpired, TokenInvalid
+from omnirelay.errors import EpochMoved, IllegalTransition, NotApproved, PlanExpired, TokenInvalid, VerifyFailed
 from omnirelay.failover import workflow
 from omnirelay.failover.approvals import decide
 from omnirelay.failover.planned import SOURCE_CLOSED
@@ -52,26 +52,26 @@ def promoted():
 def opened():
     f = promoted()
     for namespace in f.request.namespaces:
-        f = workflow.open_writes(f, namespace, at(5))
+        f = workflow.open_writes(f, [namespace], at(5))
     return f
 
 
 def verifying():
     f = workflow.request_verify(opened(), "bob", at(6))
     for namespace in f.request.namespaces:
-        f = workflow.write_canary(f, namespace, a_canary(namespace), at(7))
+        f = workflow.write_canaries(f, {namespace: a_canary(namespace)}, at(7))
     return f
 
 
 def verified():
     f = verifying()
     for namespace in f.request.namespaces:
-        f = workflow.see_canary(f, namespace, "us-east", at(8))
+        f = workflow.see_canaries(f, [namespace], "us-east", at(8))
     return f
 
 
 def completed():
-    return workflow.complete(verified(), "bob", at(9))
+    return workflow.complete(verified(), "bob", "", at(9))
 
 
 def aborted():
@@ -103,17 +103,17 @@ COMMANDS = {
     "expire_drain": (lambda f: workflow.expire_drain(f, at(50)), {"draining", "closed", "drained"}),
     "promote": (lambda f: workflow.promote(f, ROUTING, "bob", at(50))[0], {"drained"}),
     "fail_verify": (lambda f: workflow.fail_verify(f, "bob", at(50)), {"promoted", "opened", "verifying"}),
-    "complete": (lambda f: workflow.complete(f, "bob", at(50)), {"verified"}),
+    "complete": (lambda f: workflow.complete(f, "bob", "the site is gone", at(50)), {"verified", "verify_failed"}),
     "abort": (lambda f: workflow.abort(f, "bob", "", at(50)), {"planned", "approved", "draining", "closed", "drained"}),
 }
 """What people and deadlines do, and the stages in which it may be done; in any other it is refused."""
 
 OBSERVATIONS = {
     "demote": (lambda f: workflow.demote(f, a_token(f), at(50)), {"draining"}),
-    "open_writes": (lambda f: workflow.open_writes(f, "default", at(50)), {"promoted"}),
+    "open_writes": (lambda f: workflow.open_writes(f, ["default"], at(50)), {"promoted"}),
     "request_verify": (lambda f: workflow.request_verify(f, "bob", at(50)), {"promoted", "opened", "verify_failed"}),
-    "write_canary": (lambda f: workflow.write_canary(f, "default", a_canary("default"), at(50)), set()),
-    "see_canary": (lambda f: workflow.see_canary(f, "default", "us-east", at(50)), {"verifying"}),
+    "write_canary": (lambda f: workflow.write_canaries(f, {"default": a_canary("default")}, at(50)), set()),
+    "see_canary": (lambda f: workflow.see_canaries(f, ["default"], "us-east", at(50)), {"verifying"}),
 }
 """What replicators report; in any other stage it changes nothing, so a late or doubled report is harmless."""
 
@@ -313,20 +313,20 @@ def test_fm28_approval_is_looked_at_again_when_it_is_used():
 
 
 def test_the_last_canary_seen_verifies():
-    once = workflow.see_canary(verifying(), "orders", "us-east", at(8))
+    once = workflow.see_canaries(verifying(), ["orders"], "us-east", at(8))
     assert once.state is State.PROMOTED
-    assert workflow.see_canary(once, "orders", "us-east", at(8)) is once
-    assert workflow.see_canary(once, "default", "us-east", at(8)).state is State.VERIFIED
+    assert workflow.see_canaries(once, ["orders"], "us-east", at(8)) is once
+    assert workflow.see_canaries(once, ["default"], "us-east", at(8)).state is State.VERIFIED
 
 
 def test_a_canary_of_a_namespace_that_does_not_move_is_no_proof():
-    f = workflow.write_canary(verifying(), "other", a_canary("default"), at(7))
+    f = workflow.write_canaries(verifying(), {"other": a_canary("default")}, at(7))
     assert "other" not in f.canaries
-    assert workflow.see_canary(f, "other", "us-east", at(8)) is f
+    assert workflow.see_canaries(f, ["other"], "us-east", at(8)) is f
 
 
 def test_before_verification_is_asked_for_no_canary_is_taken():
-    f = workflow.write_canary(opened(), "default", a_canary("default"), at(7))
+    f = workflow.write_canaries(opened(), {"default": a_canary("default")}, at(7))
     assert f == opened()
 
 
@@ -336,18 +336,36 @@ def test_asking_twice_asks_once():
 
 
 def test_fm34_a_failed_verification_says_what_is_missing_and_starts_again_with_new_canaries():
-    once = workflow.see_canary(verifying(), "orders", "us-east", at(8))
+    once = workflow.see_canaries(verifying(), ["orders"], "us-east", at(8))
     f = workflow.fail_verify(once, "eu-west", at(30))
     assert (f.state, f.problem) == (
         State.VERIFY_FAILED,
         "the canary of default was not seen elsewhere within 15 s",
     )
-    assert workflow.see_canary(f, "default", "us-east", at(31)) is f, "too late"
+    assert workflow.see_canaries(f, ["default"], "us-east", at(31)) is f, "too late"
     again = workflow.request_verify(f, "bob", at(40))
     assert (again.state, again.canaries, again.seen, again.problem) == (State.PROMOTED, {}, {}, "")
     assert again.verify_requested_at == at(40)
-    assert workflow.see_canary(again, "default", "us-east", at(41)) is again, "that canary was an earlier verification's"
+    assert workflow.see_canaries(again, ["default"], "us-east", at(41)) is again, "that canary was an earlier verification's"
     for namespace in REQUEST.namespaces:
-        again = workflow.write_canary(again, namespace, a_canary(namespace, at(42)), at(42))
-        again = workflow.see_canary(again, namespace, "us-east", at(43))
+        again = workflow.write_canaries(again, {namespace: a_canary(namespace, at(42))}, at(42))
+        again = workflow.see_canaries(again, [namespace], "us-east", at(43))
     assert again.state is State.VERIFIED
+
+
+def test_what_could_not_be_verified_is_closed_for_a_reason_only_and_keeps_its_problem() -> None:
+    failed = workflow.fail_verify(verifying(), "eu-west", at(30))
+    with pytest.raises(VerifyFailed, match="reason"):
+        workflow.complete(failed, "bob", "", at(40))
+    closed = workflow.complete(failed, "bob", "us-east burned down", at(40))
+    assert closed.state is State.COMPLETED
+    assert closed.problem == failed.problem
+    assert closed.journal[-1].detail == {"reason": "us-east burned down"}
+
+
+def test_a_plan_that_nobody_began_in_time_expires_and_one_that_began_does_not() -> None:
+    late = at(10_000_000)
+    assert workflow.expire(planned(), late).state is State.EXPIRED
+    assert workflow.expire(planned(), at(1)).state is planned().state
+    assert workflow.expire(verifying(), late) is not None
+    assert workflow.expire(verifying(), late).state is State.PROMOTED
