@@ -11,7 +11,7 @@ from collections.abc import Callable
 from omnirelay.failover import emergency_workflow
 from omnirelay.failover.emergency import SOURCE_BARRED, TARGET_HOLDS
 from omnirelay.failover.lease import Timing
-from omnirelay.failover.loss import best_prefix, candidates
+from omnirelay.failover.loss import best_prefix, in_reach
 from omnirelay.failover.record import Failover, State
 from omnirelay.model.position import Cursor
 from omnirelay.ports.coordination import Delete, Write
@@ -50,7 +50,7 @@ class EmergencyRole:
         """Until nobody in reach holds a longer prefix of any of the namespaces."""
         acting = self._acting
         evidence = acting.view.evidence()
-        reports = candidates(evidence, failover.source)
+        reports = in_reach(evidence, failover.source)
         held = acting.sequencer.log_vector()
         mine: dict[str, Cursor] = {}
         behind = ""
@@ -87,7 +87,7 @@ class EmergencyRole:
                     also: list[Write] = [Delete(LEASES.key(namespace)) for namespace in claimed]
                     await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
                 return
-            if failover.revoked and not acting.waited(failover, "revocation", ttl):
+            if self._revoked(failover) and not acting.waited(failover, "revocation", ttl):
                 return
         await acting.sequencer.settled()
         held = acting.sequencer.log_vector()
@@ -97,6 +97,15 @@ class EmergencyRole:
             failover,
             lambda f: _in(State.FENCING, f, emergency_workflow.fence, cuts, acting.sequencer.origin, acting.now()),
             "fenced",
+        )
+
+    def _revoked(self, failover: Failover) -> bool:
+        """By this emergency, or by one before it that was aborted: the claim is gone, and its holder may not know yet."""
+        return any(
+            other.revoked
+            and other.source == failover.source
+            and other.expected_epochs.items() & failover.expected_epochs.items()
+            for other in self._acting.view.failovers.values()
         )
 
     def _claimed(self, failover: Failover, namespace: str) -> bool:

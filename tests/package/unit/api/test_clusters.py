@@ -99,7 +99,8 @@ class TestReading:
         mesh.clock.added += 5
         shown = await get(mesh, "us-east")
         assert not shown["ready"]
-        assert shown["problems"] == ["reported 5.0 s ago"]
+        [problem] = shown["problems"]
+        assert problem.startswith("reported 5.")
         assert {peer["inbound"]["status"] for peer in shown["peers"]} == {"unknown"}
         assert {peer["inbound"]["lag_seconds"] for peer in shown["peers"]} == {None}
 
