@@ -15,13 +15,15 @@ from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import Mesh
 from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import client_from
 
 
-def perform(run, params, check_mode, diff_mode):
-    """The task's result, whatever happens to it, with no secret in it."""
+def perform(run, params, check_mode, diff_mode, answered=None):
+    """The task's result, whatever happens to it, with no secret in it. C(answered) is told which endpoint was the one."""
     secrets = set()
     try:
         client = client_from(params)
         secrets = client.secrets
         result = run(client, params, check_mode)
+        if answered:
+            answered(client.endpoint)
     except MeshApiError as error:
         result = failure(error)
     if not diff_mode:

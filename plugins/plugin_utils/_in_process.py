@@ -5,6 +5,9 @@
 
 Starting a Python process for a module costs about half a second, and between drain and promote that is half a second
 without writes. The result is the module's: same code, same argument spec, same check mode.
+
+Each task runs in a fork of its own. Which endpoint answered is kept in a file for as long as the run takes, so that a
+cluster that is silent costs one task of a run its timeout, and not every one.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from ansible import constants
 from ansible.plugins.action.normal import ActionModule as ModuleAction
 from ansible_collections.omnirelay.mesh.plugins.module_utils._task import perform
 
@@ -34,7 +38,8 @@ class InProcessAction(ModuleAction):
             return super().run(tmp, task_vars)
         with self._environment():
             dummy, params = self.validate_argument_spec(**self.SPEC)
-            return perform(self.perform, params, self._task.check_mode, self._task.diff)
+            params["endpoint"] = _preferred(params["endpoint"])
+            return perform(self.perform, params, self._task.check_mode, self._task.diff, _remember)
 
     def _would_run_here(self):
         """Whether a module process would run on this machine, as this user, and be waited for."""
@@ -52,3 +57,22 @@ class InProcessAction(ModuleAction):
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+def _memory():
+    return os.path.join(constants.DEFAULT_LOCAL_TMP, "omnirelay-endpoint")
+
+
+def _preferred(endpoints):
+    """The endpoints, first the one that answered the task before."""
+    try:
+        with open(_memory(), encoding="utf-8") as memory:
+            last = memory.read()
+    except OSError:
+        return endpoints
+    return sorted(endpoints, key=lambda endpoint: endpoint.strip().rstrip("/") != last)
+
+
+def _remember(endpoint):
+    with contextlib.suppress(OSError), open(_memory(), "w", encoding="utf-8") as memory:
+        memory.write(endpoint)

@@ -218,6 +218,11 @@ class LossNotAccepted(Refused):
     hint = "Accept at least {predicted_loss_records} records in writing: --accept-data-loss {predicted_loss_records}"
 
 
+class LossUnknown(LossNotAccepted):
+    code = "loss_unknown"
+    hint = "No bound can be accepted for what nobody knows; to promote all the same, give --break-glass REASON."
+
+
 class FailbackRefused(Refused):
     code = "failback_refused"
     hint = "Before going home: {command}"

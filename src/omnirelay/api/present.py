@@ -7,7 +7,7 @@ from dataclasses import asdict
 from omnirelay.api import report, schemas
 from omnirelay.failover.approvals import is_approved
 from omnirelay.failover.audit_chain import START_DIGEST, AuditEntry
-from omnirelay.failover.divergence import Divergence, exact_manifest
+from omnirelay.failover.divergence import Divergence, exact_ranges
 from omnirelay.failover.events import Event
 from omnirelay.failover.evidence import FRESH_SECONDS, ClusterReport, LinkReport, PeerReport
 from omnirelay.failover.modes import machine
@@ -255,4 +255,4 @@ def divergence(found: Divergence) -> schemas.DivergenceModel:
 
 
 def divergence_ranges(found: Divergence) -> list[LossRange]:
-    return list(exact_manifest(found))
+    return list(exact_ranges(found))

@@ -33,8 +33,8 @@ def timings(failover: Failover) -> dict[str, str | None]:
 
 
 def measured_outage_seconds(failover: Failover) -> float | None:
-    """From the source's closing to the opening of the last namespace; None until all are open, and of an emergency, whose
-    source does not say when it stopped.
+    """From the source's closing to the opening of the last namespace; None until all are open, and of an emergency,
+    whose source does not say when it stopped.
 
     Both times are wall clocks of different clusters, so clock skew is in it; a producer's own figure is the truth.
     """

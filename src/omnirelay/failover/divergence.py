@@ -20,9 +20,17 @@ class Resolution(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What an earlier decision settled, up to `upto`; a later one does not touch it."""
+
+    resolution: Resolution
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided about a divergence, for its records up to `upto`. Later ones, which arrive when an old active
-    comes back in parts, are open again."""
+    """What was decided about a divergence, for its open records up to `upto`. Later ones, which arrive when an old
+    active comes back in parts, are open again."""
 
     namespace: str
     epoch: int
@@ -35,10 +43,22 @@ class Decision:
     """Records published again."""
     superseded: int = 0
     """Records whose producers had sent them again themselves."""
+    earlier: tuple[Settled, ...] = ()
+    """Oldest first."""
+
+    def of(self, batch: FencedBatch) -> Resolution | None:
+        """What was decided about the batch; None if nothing was."""
+        spans = (*self.earlier, Settled(self.resolution, self.upto))
+        return next((span.resolution for span in spans if batch.last_sequence <= span.upto), None)
+
+
+SETTLING = (Resolution.DISCARDED, Resolution.EXPORTED)
+"""What ends the matter by being decided. A replay ends it batch by batch, as the log shows."""
 
 
 class Fate(StrEnum):
-    """What the valid part of the order says of a fenced batch."""
+    """What the later epochs say of a fenced batch. Its copy there may be fenced in turn: then it is that one's fate
+    that counts, so that no record is accounted for twice."""
 
     OPEN = "open"
     SUPERSEDED = "superseded"
@@ -95,9 +115,23 @@ class Divergence:
     @property
     def unresolved(self) -> int:
         """Records that nobody has decided about; a replay counts batch by batch, as it proceeds."""
-        decided = self.decision is not None and self.decision.resolution in (Resolution.DISCARDED, Resolution.EXPORTED)
-        done = self.decision.upto if self.decision and decided else 0
-        return sum(b.records for b in self.batches if b.last_sequence > done and b.fate is Fate.OPEN)
+        return sum(batch.records for batch in self.batches if self.is_open(batch))
+
+    def is_open(self, batch: FencedBatch) -> bool:
+        return batch.fate is Fate.OPEN and self.decided(batch) not in SETTLING
+
+    def decided(self, batch: FencedBatch) -> Resolution | None:
+        return self.decision.of(batch) if self.decision else None
+
+    @property
+    def settled(self) -> tuple[Settled, ...]:
+        """What the next decision must not touch."""
+        decision = self.decision
+        if decision is None:
+            return ()
+        if decision.resolution not in SETTLING:
+            return decision.earlier
+        return (*decision.earlier, Settled(decision.resolution, decision.upto))
 
 
 def divergence_id(namespace: str, epoch: int) -> str:
@@ -120,44 +154,41 @@ def fenced_epochs(route: Route) -> Iterable[tuple[int, str, int]]:
             yield ownership.epoch, ownership.origin, end
 
 
-def exact_manifest(divergence: Divergence) -> tuple[LossRange, ...]:
-    """What became of an emergency's cut-off records, in ranges of one grade each."""
-    decision = divergence.decision
+def exact_ranges(divergence: Divergence, after: int = 0, upto: int | None = None) -> tuple[LossRange, ...]:
+    """What became of the fenced records after `after` and up to `upto`, in ranges of one grade each."""
     ranges: list[LossRange] = []
     for batch in divergence.batches:
-        grade = _grade(batch, decision)
+        if batch.last_sequence <= after or (upto is not None and batch.last_sequence > upto):
+            continue
+        grade = _grade(batch, divergence.decided(batch))
+        first, records = batch.first_sequence, batch.records
         last = ranges[-1] if ranges else None
-        if last is not None and last.grade is grade and last.last + 1 == batch.first_sequence:
-            ranges[-1] = LossRange(
-                last.namespace, last.origin, last.epoch, last.first, batch.last_sequence, last.records + batch.records,
-                True, grade,
-            )  # fmt: skip
-        else:
-            ranges.append(
-                LossRange(
-                    divergence.namespace,
-                    divergence.origin,
-                    divergence.epoch,
-                    batch.first_sequence,
-                    batch.last_sequence,
-                    batch.records,
-                    True,
-                    grade,
-                )
+        if last is not None and last.grade is grade and last.last + 1 == first:
+            first, records = last.first, last.records + records
+            ranges.pop()
+        ranges.append(
+            LossRange(
+                divergence.namespace,
+                divergence.origin,
+                divergence.epoch,
+                first,
+                batch.last_sequence,
+                records,
+                True,
+                grade,
             )
+        )
     return tuple(ranges)
 
 
-def _grade(batch: FencedBatch, decision: Decision | None) -> Grade:
-    if batch.fate is Fate.SUPERSEDED:
-        return Grade.SUPERSEDED
-    if batch.fate is Fate.REPLAYED:
-        return Grade.RECOVERED
-    if decision is None or batch.last_sequence > decision.upto:
-        return Grade.FENCED
-    return {Resolution.DISCARDED: Grade.DISCARDED, Resolution.EXPORTED: Grade.EXPORTED}.get(
-        decision.resolution, Grade.FENCED
-    )
+_GRADES = {Fate.SUPERSEDED: Grade.SUPERSEDED, Fate.REPLAYED: Grade.RECOVERED}
+_DECIDED = {Resolution.DISCARDED: Grade.DISCARDED, Resolution.EXPORTED: Grade.EXPORTED}
+
+
+def _grade(batch: FencedBatch, decided: Resolution | None) -> Grade:
+    if batch.fate is not Fate.OPEN:
+        return _GRADES[batch.fate]
+    return Grade.FENCED if decided is None else _DECIDED.get(decided, Grade.FENCED)
 
 
 def require_open(divergence: Divergence) -> None:

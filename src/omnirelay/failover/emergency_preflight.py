@@ -8,7 +8,7 @@ from __future__ import annotations
 from omnirelay.errors import LossNotAccepted
 from omnirelay.failover import preflight as planned
 from omnirelay.failover.evidence import Evidence
-from omnirelay.failover.loss import best_prefix, candidates, predict, require_acceptance
+from omnirelay.failover.loss import best_prefix, in_reach, predict, require_acceptance
 from omnirelay.failover.record import Check, Request, Verdict
 from omnirelay.model.lag import ReplicationStatus
 from omnirelay.model.version_vector import VersionVector
@@ -43,7 +43,7 @@ def _source_gone(evidence: Evidence, request: Request, source: str) -> Check:
     age = evidence.report_age_seconds.get(source, SILENT_SECONDS)
     if report is not None and age < SILENT_SECONDS and report.admits.keys() & set(request.namespaces):
         seen.append(f"it reported {age:.1f} s ago that it admits writes")
-    for cluster, other in sorted(candidates(evidence, source).items()):
+    for cluster, other in sorted(in_reach(evidence, source).items()):
         peer = other.peers.get(source)
         if peer is not None and peer.inbound.status in RECEIVING:
             seen.append(f"{cluster} receives from it")
@@ -60,7 +60,7 @@ def _source_gone(evidence: Evidence, request: Request, source: str) -> Check:
 def _best_candidate(evidence: Evidence, request: Request, source: str) -> Check:
     """The target holds most, or receives from the cluster that does."""
     id, limit = "best_candidate", "holds the longest prefix, or can catch up to it"
-    reports = candidates(evidence, source)
+    reports = in_reach(evidence, source)
     if request.target not in reports:
         return Check(id, Verdict.FAIL, f"what {request.target} holds is unknown", limit, "omnirelay mesh clusters list")
     target = reports[request.target]
@@ -77,6 +77,8 @@ def _best_candidate(evidence: Evidence, request: Request, source: str) -> Check:
         link = target.peers.get(best)
         if link is None or link.inbound.status not in RECEIVING:
             hint = f"omnirelay mesh clusters promote {best} --emergency"
+            if evidence.clusters[best].maintenance:
+                hint = f"Bring the link from {best} to {request.target} up; {best} itself is in maintenance."
             return Check(id, Verdict.FAIL, f"{seen} and does not receive from {best}", limit, hint)
         return Check(id, Verdict.PASS, f"{seen}; it will catch up first", limit)
     return Check(id, Verdict.PASS, f"nobody in reach holds more than {request.target}", limit)
@@ -86,9 +88,9 @@ def _loss_accepted(evidence: Evidence, request: Request, source: str, lease_ttl_
     predictions = predict(evidence, request, source, lease_ttl_seconds)
     records = sum(p.records for p in predictions)
     seconds = max((p.unheard_seconds for p in predictions), default=0.0)
-    seen = (
-        f"{sum(p.known_records for p in predictions)} records known, {seconds:.1f} s unheard, {records} records in all"
-    )
+    known = sum(p.known_records for p in predictions)
+    in_all = f"{records} records in all" if all(p.bounded for p in predictions) else "nobody knows how many in all"
+    seen = f"{known} records known, {seconds:.1f} s unheard, {in_all}"
     accepted = "break-glass" if request.break_glass else f"<= {request.accept_data_loss} records"
     try:
         require_acceptance(request, predictions)

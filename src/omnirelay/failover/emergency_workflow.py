@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from omnirelay.errors import GatherTimedOut, IllegalTransition, PlanExpired
+from omnirelay.failover import loss
 from omnirelay.failover.approvals import require_approval
 from omnirelay.failover.emergency import MACHINE, SOURCE_BARRED
 from omnirelay.failover.events import Event
 from omnirelay.failover.journal import expect_epochs, logged
-from omnirelay.failover.loss import first_manifest, require_acceptance
+from omnirelay.failover.loss import require_acceptance
 from omnirelay.failover.record import Failover, LossPrediction, LossRange, State
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
@@ -98,7 +99,7 @@ def promote(failover: Failover, routing: RoutingDocument, actor: str, now: str) 
         routes[namespace] = Route(namespace, (*route.history, ownership))
     document = RoutingDocument(routing.version + 1, routes)
     promoted = replace(failover, state=state, routing_version=document.version)
-    promoted = replace(promoted, manifest=first_manifest(promoted, document))
+    promoted = replace(promoted, manifest=loss.manifest(promoted, document))
     return logged(promoted, now, "promote", "promoted", actor, routing_version=document.version), document
 
 

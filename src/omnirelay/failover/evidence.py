@@ -66,8 +66,8 @@ class ClusterReport:
     disk_free_bytes: int
     disk_total_bytes: int
     certificate_expires_ms: int
-    diverged: Mapping[str, int] = field(default_factory=dict)
-    """namespace → fenced records held here that nobody has decided about."""
+    diverged: Mapping[str, int] | None = field(default_factory=dict)
+    """namespace → fenced records held here that nobody has decided about; None while the log does not answer."""
     problems: tuple[str, ...] = ()
 
 

@@ -32,7 +32,7 @@ def _tail_received(evidence: Evidence, request: Request, source: str) -> Check:
 def _divergence_resolved(evidence: Evidence, request: Request, source: str) -> Check:
     id, limit = "divergence_resolved", "every fenced record discarded, exported, replayed or superseded"
     here = evidence.fresh_report(source)
-    if here is None:
+    if here is None or here.diverged is None:
         return Check(id, Verdict.FAIL, "unknown", limit, f"{source} must report.")
     open_ = {name: count for name, count in here.diverged.items() if name in request.namespaces}
     if open_:

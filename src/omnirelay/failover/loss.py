@@ -6,25 +6,26 @@ once that is gone, and estimated at the rate last seen; it is shown apart from w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from math import ceil
 
-from omnirelay.errors import LossNotAccepted
-from omnirelay.failover.evidence import ClusterReport, Evidence
+from omnirelay.errors import LossNotAccepted, LossUnknown
+from omnirelay.failover.divergence import Divergence, exact_ranges
+from omnirelay.failover.evidence import ClusterReport, Evidence, PeerReport
 from omnirelay.failover.record import Failover, Grade, LossPrediction, LossRange, Request
 from omnirelay.model.position import START, Cursor
 from omnirelay.model.routing import Route, RoutingDocument
 from omnirelay.model.version_vector import VersionVector
 
 
-def candidates(evidence: Evidence, source: str) -> dict[str, ClusterReport]:
-    """The clusters that report now and could be promoted; never the source."""
+def in_reach(evidence: Evidence, source: str) -> dict[str, ClusterReport]:
+    """The clusters whose data and testimony count: those that report now, never the source. Maintenance bars a cluster
+    from being promoted, not from handing over what it holds."""
     return {
         cluster: report
         for cluster in evidence.clusters
-        if cluster != source
-        and not evidence.clusters[cluster].maintenance
-        and (report := evidence.fresh_report(cluster)) is not None
+        if cluster != source and (report := evidence.fresh_report(cluster)) is not None
     }
 
 
@@ -36,90 +37,150 @@ def best_prefix(route: Route, reports: Mapping[str, ClusterReport]) -> tuple[Cur
     return ends.get(best, START), best
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What of one epoch lies beyond a cut: the sequences of its log after `after`, up to the last that is valid without
+    the cut, or without an end that is known."""
+
+    epoch: int
+    origin: str
+    after: int
+    upto: int | None
+
+
+def cut_off(route: Route, cut: Cursor) -> Iterator[Tail]:
+    """What an ownership with this cut, added to the route, fences. A cut in an earlier epoch fences all later ones."""
+    ends: dict[str, int] = {}
+    for ownership in route.history:
+        after, upto = ends.get(ownership.origin, 0), route.valid_end(ownership.epoch)
+        ends[ownership.origin] = max(after, upto or 0)
+        if ownership.epoch == cut.epoch:
+            after = max(after, cut.sequence)
+        if ownership.epoch >= cut.epoch and (upto is None or upto > after):
+            yield Tail(ownership.epoch, ownership.origin, after, upto)
+
+
+# --- before --------------------------------------------------------------------------------------------------------
+
+
 def predict(evidence: Evidence, request: Request, source: str, lease_ttl_seconds: float) -> tuple[LossPrediction, ...]:
-    """One prediction for each log that the namespaces' current epochs are in."""
-    origins = sorted({evidence.routing.routes[name].current.origin for name in request.namespaces})
-    claimed = any(name in evidence.leases and evidence.leases[name].cluster == source for name in request.namespaces)
-    return tuple(_predict(evidence, origin, source, claimed, lease_ttl_seconds) for origin in origins)
+    """One prediction for each log that would end early, and for each that the namespaces' current epochs are in."""
+    witnesses = _Witnesses(evidence, request, source, lease_ttl_seconds)
+    tails: dict[str, list[Tail]] = {}
+    for namespace in request.namespaces:
+        route = evidence.routing.routes[namespace]
+        best, _ = best_prefix(route, witnesses.reports)
+        for tail in cut_off(route, best):
+            tails.setdefault(tail.origin, []).append(tail)
+    return tuple(witnesses.predict(origin, tails[origin]) for origin in sorted(tails))
 
 
-def _predict(evidence: Evidence, origin: str, source: str, claimed: bool, lease_ttl_seconds: float) -> LossPrediction:
-    reports = candidates(evidence, source)
-    witnesses = dict(reports)
-    own = evidence.reports.get(source)
-    if own is not None:
-        witnesses[source] = own
-    views = {cluster: report.peers[source] for cluster, report in reports.items() if source in report.peers}
-    held = max((report.vector.get(origin, 0) for report in reports.values()), default=0)
-    held_bytes = max((report.sizes.get(origin, 0) for report in reports.values()), default=0)
-    heard = max(
-        [held, *(report.vector.get(origin, 0) for report in witnesses.values())]
-        + [view.heard or 0 for view in views.values()]
-    )
-    heard_bytes = max(
-        [held_bytes, *(report.sizes.get(origin, 0) for report in witnesses.values())]
-        + [view.heard_bytes or 0 for view in views.values()]
-    )
-    silence = min(
-        (
-            (reports[cluster].at_ms - view.last_contact_ms) / 1000 + evidence.report_age_seconds[cluster]
-            for cluster, view in views.items()
-            if view.last_contact_ms is not None
-        ),
-        default=lease_ttl_seconds,
-    )
-    # A source without a claim has stopped by its own clock, within one ttl of its last renewal.
-    unheard = max(0.0, silence if claimed else min(silence, lease_ttl_seconds))
-    rate = max((view.heard_rate for view in views.values()), default=0.0)
-    return LossPrediction(
-        origin=origin,
-        held=held,
-        heard=heard,
-        known_records=heard - held,
-        known_bytes=heard_bytes - held_bytes,
-        unheard_seconds=round(unheard, 3),
-        unheard_records=ceil(rate * unheard),
-    )
+class _Witnesses:
+    """Everybody who can say something of the source's log."""
+
+    def __init__(self, evidence: Evidence, request: Request, source: str, lease_ttl_seconds: float) -> None:
+        self.reports = in_reach(evidence, source)
+        self._lease_ttl_seconds = lease_ttl_seconds
+        self._claimed = any(n in evidence.leases and evidence.leases[n].cluster == source for n in request.namespaces)
+        own = evidence.reports.get(source)
+        self._all = [*self.reports.values(), *([own] if own is not None else [])]
+        self._views = {c: report.peers[source] for c, report in self.reports.items() if source in report.peers}
+        self._silence = min(
+            (
+                (self.reports[cluster].at_ms - view.last_contact_ms) / 1000 + evidence.report_age_seconds[cluster]
+                for cluster, view in self._views.items()
+                if view.last_contact_ms is not None
+            ),
+            default=None,
+        )
+        self._heard_of = own is not None or any(view.heard is not None for view in self._views.values())
+
+    def predict(self, origin: str, tails: list[Tail]) -> LossPrediction:
+        held, open_ended = min(tail.after for tail in tails), any(tail.upto is None for tail in tails)
+        heard = max([held, *(tail.upto or 0 for tail in tails), *(self._heard(origin) if open_ended else ())])
+        unheard = self._unheard_seconds() if open_ended else 0.0
+        rate = max((view.heard_rate for view in self._views.values()), default=0.0)
+        return LossPrediction(
+            origin=origin,
+            held=held,
+            heard=heard,
+            known_records=heard - held,
+            known_bytes=self._bytes(origin, held, heard),
+            unheard_seconds=round(unheard, 3),
+            unheard_records=ceil(rate * unheard),
+            bounded=self._heard_of or not open_ended,
+        )
+
+    def _heard(self, origin: str) -> Iterator[int]:
+        yield from (report.vector.get(origin, 0) for report in self._all)
+        yield from (view.heard or 0 for view in self._views.values())
+
+    def _unheard_seconds(self) -> float:
+        """A source without a claim has stopped by its own clock, within one ttl of its last renewal."""
+        silence = self._lease_ttl_seconds if self._silence is None else self._silence
+        return max(0.0, silence if self._claimed else min(silence, self._lease_ttl_seconds))
+
+    def _bytes(self, origin: str, held: int, heard: int) -> int | None:
+        if held == heard:
+            return 0
+        sizes = {report.vector[origin]: report.sizes.get(origin) for report in self._all if origin in report.vector}
+        views: Iterable[PeerReport] = self._views.values()
+        sizes = {view.heard: view.heard_bytes for view in views if view.heard is not None} | sizes
+        start, end = sizes.get(held) if held else 0, sizes.get(heard)
+        return None if start is None or end is None else max(0, end - start)
 
 
 def require_acceptance(request: Request, predictions: tuple[LossPrediction, ...]) -> None:
-    """Raises LossNotAccepted unless the loss is accepted in writing or the glass is broken."""
-    records = sum(prediction.records for prediction in predictions)
-    if request.break_glass or (request.accept_data_loss is not None and request.accept_data_loss >= records):
+    """Raises LossNotAccepted unless the loss is accepted in writing or the glass is broken; LossUnknown where
+    nobody can say what is to be accepted."""
+    if request.break_glass:
+        return
+    records, seen = sum(p.records for p in predictions), [asdict(p) for p in predictions]
+    unknown = [p.origin for p in predictions if not p.bounded]
+    if unknown:
+        raise LossUnknown(
+            f"what may be lost is unknown: nobody in reach has heard of the log of {', '.join(unknown)}",
+            predicted_loss_records=records,
+            accepted=request.accept_data_loss,
+            predictions=seen,
+        )
+    if request.accept_data_loss is not None and request.accept_data_loss >= records:
         return
     accepted = "nothing" if request.accept_data_loss is None else f"{request.accept_data_loss} records"
     raise LossNotAccepted(
         f"up to {records} records may be lost, and {accepted} was accepted",
         predicted_loss_records=records,
         accepted=request.accept_data_loss,
-        predictions=[
-            {
-                "origin": p.origin,
-                "held": p.held,
-                "heard": p.heard,
-                "known_records": p.known_records,
-                "known_bytes": p.known_bytes,
-                "unheard_seconds": p.unheard_seconds,
-                "unheard_records": p.unheard_records,
-            }
-            for p in predictions
-        ],
+        predictions=seen,
     )
 
 
-def first_manifest(failover: Failover, routing: RoutingDocument) -> tuple[LossRange, ...]:
-    """What is known right after the promotion: from the cut to what had been heard. `routing` holds the new epoch."""
+# --- after ---------------------------------------------------------------------------------------------------------
+
+
+def manifest(
+    failover: Failover,
+    routing: RoutingDocument,
+    held: VersionVector = VersionVector(),  # noqa: B008  (immutable)
+    divergences: Iterable[Divergence] = (),
+) -> tuple[LossRange, ...]:
+    """What this emergency cut off, and no other one: exact as far as `held`, of which `divergences` tell; beyond it
+    what was heard of. `routing` holds the new epochs."""
     heard = {prediction.origin: prediction.heard for prediction in failover.plan.loss}
-    ranges = []
+    found = {(divergence.namespace, divergence.epoch): divergence for divergence in divergences}
+    ranges: list[LossRange] = []
     for namespace, epoch in sorted(failover.expected_epochs.items()):
-        ownership = routing.routes[namespace].ownership(epoch)
-        cut = failover.cuts.get(namespace, START)
-        if ownership is None:
+        route, cut = routing.routes[namespace], failover.cuts.get(namespace)
+        if cut is None:
             continue
-        first = cut.sequence + 1 if cut.epoch == epoch else 1
-        last = heard.get(ownership.origin, 0)
-        if last >= first:
-            ranges.append(
-                LossRange(namespace, ownership.origin, epoch, first, last, last - first + 1, False, Grade.PRESUMED_LOST)
-            )
+        before = Route(namespace, tuple(ownership for ownership in route.history if ownership.epoch <= epoch))
+        for tail in cut_off(before, cut):
+            divergence = found.get((namespace, tail.epoch))
+            exact = exact_ranges(divergence, tail.after, tail.upto) if divergence else ()
+            ranges += exact
+            first = max([tail.after, held[tail.origin], *(r.last for r in exact)]) + 1
+            last = heard.get(tail.origin, 0) if tail.upto is None else tail.upto
+            if last >= first:
+                lost, count = Grade.PRESUMED_LOST, last - first + 1
+                ranges.append(LossRange(namespace, tail.origin, tail.epoch, first, last, count, False, lost))
     return tuple(ranges)

@@ -119,15 +119,18 @@ class LossPrediction:
 
     origin: str
     held: int
-    """What the best reachable cluster holds."""
+    """Where the longest prefix in reach ends in this log."""
     heard: int
     """The highest sequence that anyone heard of."""
     known_records: int
     known_bytes: int | None
+    """None where nobody can say."""
     unheard_seconds: float
     """For how long the source may have admitted writes that nobody heard of; its lease bounds it."""
     unheard_records: int
     """An estimate for that time, at the rate last seen."""
+    bounded: bool = True
+    """False: nobody in reach has ever heard of this log, so the figures say nothing."""
 
     @property
     def records(self) -> int:

@@ -49,19 +49,20 @@ class Route:
         None while no later ownership bounds it; 0 when a later cut excludes the whole epoch. Looking only at the
         next ownership is not enough: a third cluster may have been promoted without what the second one had.
         """
-        cuts = [o.cut for o in self.history if o.epoch > epoch]
-        if not cuts:
-            return None
-        cut = min(cuts)
-        if cut.epoch < epoch:
-            return 0
-        return cut.sequence if cut.epoch == epoch else None
+        return _bounded(epoch, min((o.cut for o in self.history if o.epoch > epoch), default=None))
+
+    def _valid_ends(self) -> list[int | None]:
+        """`valid_end` of every ownership, in one pass from the newest on."""
+        ends, least = [], None
+        for ownership in reversed(self.history):
+            ends.append(_bounded(ownership.epoch, least))
+            least = ownership.cut if least is None else min(least, ownership.cut)
+        return ends[::-1]
 
     def unbroken_prefix(self, held: VersionVector) -> Cursor:
         """The end of the longest part of the order, from its start, that `held` covers."""
         end = START
-        for ownership in self.history:
-            valid_end = self.valid_end(ownership.epoch)
+        for ownership, valid_end in zip(self.history, self._valid_ends(), strict=True):
             have = held[ownership.origin]
             if valid_end == 0:
                 continue
@@ -73,6 +74,13 @@ class Route:
     def is_valid(self, place: Cursor) -> bool:
         """A batch is valid iff its (epoch, sequence) is within the cut of every later ownership."""
         return all(place <= o.cut for o in self.history if o.epoch > place.epoch)
+
+
+def _bounded(epoch: int, cut: Cursor | None) -> int | None:
+    """Where `cut`, the least of the later ones, ends the epoch; None where it does not."""
+    if cut is None or cut.epoch > epoch:
+        return None
+    return cut.sequence if cut.epoch == epoch else 0
 
 
 @dataclass(frozen=True, slots=True)

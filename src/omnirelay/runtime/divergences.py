@@ -6,6 +6,7 @@ store. A replay is an intent: the replicator of the active cluster carries it ou
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -26,7 +27,6 @@ from omnirelay.model.batch import Batch, BatchHeader, BatchKind
 from omnirelay.model.record import Record
 from omnirelay.model.routing import Route
 from omnirelay.model.times import rfc3339
-from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, Put
 from omnirelay.runtime.audit import Actor, Auditor, Deed
@@ -65,7 +65,9 @@ class Divergences:
         self._sequencer = sequencer
         self._auditor = auditor
         self._clock = clock
-        self._known: dict[tuple[str, int, int], _Scan] = {}
+        self._known: dict[tuple[str, int], _Scan] = {}
+        self._looking = asyncio.Lock()
+        """Two scans at once would take back what either has found."""
 
     async def all(self) -> list[Divergence]:
         """Every divergence with fenced data, by namespace and epoch."""
@@ -112,7 +114,7 @@ class Divergences:
     async def diff(self, divergence: Divergence) -> list[KeyDiff]:
         """Per key of the open fenced records, most fenced first: how many there are, and how often the key was written
         since. Reads everything that the mesh went on with."""
-        open_ = {batch.first_sequence for batch in divergence.batches if batch.fate is Fate.OPEN}
+        open_ = {batch.first_sequence for batch in divergence.batches if divergence.is_open(batch)}
         fenced: dict[bytes, int] = {}
         async for batch in self.batches(divergence):
             if batch.header.first_sequence in open_:
@@ -127,13 +129,17 @@ class Divergences:
 
     # --- deciding ----------------------------------------------------------------------------------------------
 
-    async def decide(self, id: str, resolution: Resolution, actor: Actor, reason: str, dry_run: bool) -> Divergence:
-        """Records the decision about everything that is open now. The same decision again changes nothing."""
+    async def decide(
+        self, id: str, resolution: Resolution, actor: Actor, reason: str, dry_run: bool, upto: int | None = None
+    ) -> Divergence:
+        """Records the decision about everything that is open now, or up to `upto` where the caller has seen no more.
+        The same decision again changes nothing."""
         for _ in range(5):
             await self._view.refresh()
             divergence = await self.get(id)
             before = divergence.decision
-            if before is not None and before.upto >= divergence.last_sequence and before.resolution is resolution:
+            end = divergence.last_sequence if upto is None else upto
+            if before is not None and before.upto >= end and _same(before.resolution, resolution, divergence):
                 return divergence
             require_open(divergence)
             if before is not None and before.resolution is Resolution.REPLAYING:
@@ -143,10 +149,11 @@ class Divergences:
                 divergence.namespace,
                 divergence.epoch,
                 resolution,
-                divergence.last_sequence,
+                end,
                 actor.principal,
                 now,
                 reason,
+                earlier=divergence.settled,
             )
             decided = replace(divergence, decision=decision)
             if dry_run or await self.store(decision, actor):
@@ -175,17 +182,27 @@ class Divergences:
 
     async def _look(self, route: Route, epoch: int, origin: str, end: int) -> Divergence:
         """Scans what has come since the last look; fates are looked for again while any is open."""
-        scan = self._known.setdefault((route.namespace, epoch, end), _Scan(end, self._with_provenance))
+        async with self._looking:
+            return await self._scan(route, epoch, origin, end)
+
+    async def _scan(self, route: Route, epoch: int, origin: str, end: int) -> Divergence:
+        scan = self._known.get((route.namespace, epoch))
+        if scan is None or scan.end != end:
+            scan = self._known[route.namespace, epoch] = _Scan(end, self._with_provenance)
         vector = self._sequencer.log_vector()
         if vector[origin] > scan.upto:
             async for batch in self._read(route.namespace, epoch, origin, scan.upto, vector[origin]):
                 if batch.header.kind is BatchKind.DATA:
                     scan.add(batch)
             scan.upto = vector[origin]
-        if scan.wanted and scan.compared != vector:
-            async for batch in self.valid_since(Divergence(route.namespace, epoch, origin, ())):
-                scan.compare(batch)
-            scan.compared = vector
+        for later in route.history:
+            if later.epoch <= epoch or not scan.open:
+                continue
+            after = scan.compared.get(later.epoch, 0)
+            async for batch in self._read(route.namespace, later.epoch, later.origin, after):
+                if batch.header.kind is BatchKind.DATA:
+                    scan.compare(batch)
+                scan.compared[later.epoch] = batch.header.last_sequence
         return Divergence(route.namespace, epoch, origin, tuple(scan.batches.values()))
 
     async def _read(
@@ -202,17 +219,23 @@ class Divergences:
 class _Scan:
     """What has been read of one divergence so far.
 
-    A fenced batch is superseded by a valid one of the same producer, number and records. Equal numbers alone do not
-    prove it: a producer that kept nothing numbers new records from where the new active told it to.
+    A fenced batch is superseded by one of a later epoch with the same producer, number and records. Equal numbers alone
+    do not prove it: a producer that kept nothing numbers new records from where the new active told it to.
     """
 
     def __init__(self, end: int, with_provenance: WithProvenance) -> None:
+        self.end = end
         self.upto = end
         self.batches: dict[int, FencedBatch] = {}
-        self.wanted: dict[tuple[str, int], dict[bytes, tuple[int, Fate]]] = {}
+        self.compared: dict[int, int] = {}
+        """Later epoch → sequence up to which its batches have been compared with all of these."""
+        self._wanted: dict[tuple[str, int], dict[bytes, tuple[int, Fate]]] = {}
         """Producer and number → digest of the records that settle it → first sequence of the fenced batch, its fate."""
-        self.compared: VersionVector | None = None
         self._with_provenance = with_provenance
+
+    @property
+    def open(self) -> bool:
+        return any(batch.fate is Fate.OPEN for batch in self.batches.values())
 
     def add(self, batch: Batch) -> None:
         header = batch.header
@@ -220,17 +243,23 @@ class _Scan:
         self.batches[first] = FencedBatch(first, header.last_sequence, header.producer_id, header.producer_sequence)
         again = sha256(batch.records).digest()
         replayed = sha256(self._with_provenance(batch.records, header)).digest()
-        own = self.wanted.setdefault((header.producer_id, header.producer_sequence), {})
+        own = self._wanted.setdefault((header.producer_id, header.producer_sequence), {})
         own[again], own[replayed] = (first, Fate.SUPERSEDED), (first, Fate.REPLAYED)
-        self.wanted.setdefault((replay_producer(header), 1), {})[replayed] = (first, Fate.REPLAYED)
-        self.compared = None
+        self._wanted.setdefault((replay_producer(header), 1), {})[replayed] = (first, Fate.REPLAYED)
+        self.compared = {}
 
     def compare(self, batch: Batch) -> None:
-        fates = self.wanted.get((batch.header.producer_id, batch.header.producer_sequence))
+        fates = self._wanted.get((batch.header.producer_id, batch.header.producer_sequence))
         found = fates.get(sha256(batch.records).digest()) if fates else None
         if found is not None:
             first, fate = found
             self.batches[first] = replace(self.batches[first], fate=fate)
+
+
+def _same(before: Resolution, asked: Resolution, divergence: Divergence) -> bool:
+    """A replay that has been carried out is what a replay asks for."""
+    done = (before, asked) == (Resolution.REPLAYED, Resolution.REPLAYING) and not divergence.unresolved
+    return before is asked or done
 
 
 def replay_producer(header: BatchHeader) -> str:

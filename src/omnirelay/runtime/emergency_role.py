@@ -12,7 +12,7 @@ from omnirelay.failover import emergency_workflow
 from omnirelay.failover.emergency import SOURCE_BARRED, TARGET_HOLDS
 from omnirelay.failover.evidence import LeaseClaim
 from omnirelay.failover.lease import Timing
-from omnirelay.failover.loss import best_prefix, candidates
+from omnirelay.failover.loss import best_prefix, in_reach
 from omnirelay.failover.record import Failover, State
 from omnirelay.model.position import Cursor
 from omnirelay.ports.coordination import Put, Write
@@ -51,7 +51,7 @@ class EmergencyRole:
         """Until nobody in reach holds a longer prefix of any of the namespaces."""
         acting = self._acting
         evidence = acting.view.evidence()
-        reports = candidates(evidence, failover.source)
+        reports = in_reach(evidence, failover.source)
         held = acting.sequencer.log_vector()
         mine: dict[str, Cursor] = {}
         behind = ""

@@ -113,6 +113,7 @@ class Failovers:
         true meanwhile. Without namespaces a request means all that the target does not own, and by then these are
         fewer than those that the failover moves.
         """
+        request = self._planner.spelt_out(request)
         wanted = set(request.namespaces) or {
             name for name, route in self._view.routing.routes.items() if route.active != request.target
         }

@@ -41,6 +41,14 @@ class PlannedRole:
         token = self._sign(DemotionToken(failover.id, failover.plan.hash, barriers, digests, acting.now()))
         await acting.change(failover, lambda f: workflow.demote(f, token, acting.now()), "closed")
 
+    def _unbroken(self, token: DemotionToken) -> bool:
+        """Nothing of an earlier epoch, which may be in another's log, is missing before the barriers (I9)."""
+        held, routes = self._acting.sequencer.log_vector(), self._acting.sequencer.routes()
+        return all(
+            name in routes and routes[name].unbroken_prefix(held) >= Cursor(barrier.epoch, barrier.sequence)
+            for name, barrier in token.barriers.items()
+        )
+
     async def as_target(self, failover: Failover) -> None:
         """Proves the barriers. The digest at the last one of an origin proves the whole history before it."""
         token, acting = failover.token, self._acting
@@ -52,12 +60,8 @@ class PlannedRole:
         for origin, sequence in last.items():
             if not await acting.holds(origin, sequence, token.digests.get(origin, "")):
                 return
-        # The source's log alone is not enough: with a hole in an earlier owner's the prefix would end before the barrier.
-        held, routes = acting.sequencer.log_vector(), acting.sequencer.routes()
-        for namespace, barrier in token.barriers.items():
-            route = routes.get(namespace)
-            if route is None or route.unbroken_prefix(held) < Cursor(barrier.epoch, barrier.sequence):
-                return
+        if not self._unbroken(token):
+            return
         reached = {namespace: barrier.sequence for namespace, barrier in token.barriers.items()}
         origin = acting.sequencer.origin
         await acting.change(

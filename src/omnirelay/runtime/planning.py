@@ -7,6 +7,7 @@ from dataclasses import replace
 from omnirelay.errors import BadRequest, FailbackRefused, NotFound, UnknownNamespace
 from omnirelay.failover import emergency, emergency_preflight, failback, loss, planned, preflight, workflow
 from omnirelay.failover.lease import Timing
+from omnirelay.failover.modes import is_open
 from omnirelay.failover.record import Check, Failover, LossPrediction, Mode, Request, State
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
@@ -22,8 +23,9 @@ class Planner:
 
     def resolve(self, request: Request) -> tuple[str, Request]:
         """The source, and the request with target and namespaces spelt out. Raises typed errors for what cannot be."""
+        request = self.spelt_out(request)
         if request.mode is Mode.FAILBACK:
-            request = self._home(request)
+            self._require_completed(request.reverses)
         routes = self._view.routing.routes
         unknown = [name for name in request.namespaces if name not in routes]
         if unknown:
@@ -47,18 +49,35 @@ class Planner:
             raise NotFound(f"there is no cluster {request.target!r}", kind="clusters", cluster=request.target)
         return source, replace(request, namespaces=names)
 
-    def _home(self, request: Request) -> Request:
+    def spelt_out(self, request: Request) -> Request:
         """A failback goes to the source of the failover that it reverses, with that one's namespaces."""
-        reversed_ = self._view.failovers.get(request.reverses)
-        if reversed_ is None:
-            raise NotFound(f"there is no failover {request.reverses!r}", kind="failovers", failover_id=request.reverses)
-        if reversed_.state is not State.COMPLETED:
-            raise FailbackRefused(
-                f"failover {reversed_.id} is {reversed_.state}, not completed",
-                failover_id=reversed_.id,
-                command=f"omnirelay mesh failovers resume {reversed_.id}",
+        if request.mode is not Mode.FAILBACK:
+            return request
+        reversed_ = self._reversed(request.reverses)
+        if request.target not in ("", reversed_.source):
+            raise BadRequest(
+                f"{reversed_.id} is reversed by going back to {reversed_.source}, not to {request.target}",
+                path="target",
+                target=reversed_.source,
             )
         return replace(request, target=reversed_.source, namespaces=request.namespaces or reversed_.request.namespaces)
+
+    def _reversed(self, failover_id: str) -> Failover:
+        found = self._view.failovers.get(failover_id)
+        if found is None:
+            raise NotFound(f"there is no failover {failover_id!r}", kind="failovers", failover_id=failover_id)
+        return found
+
+    def _require_completed(self, failover_id: str) -> None:
+        reversed_ = self._reversed(failover_id)
+        if reversed_.state is State.COMPLETED:
+            return
+        verb = "resume" if is_open(reversed_) else "report"
+        raise FailbackRefused(
+            f"failover {reversed_.id} is {reversed_.state}, not completed",
+            failover_id=reversed_.id,
+            command=f"omnirelay mesh failovers {verb} {reversed_.id}",
+        )
 
     def checks(self, request: Request, source: str) -> tuple[Check, ...]:
         """The preflight of the request's mode, on what is known now."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 
 from omnirelay.errors import OmniRelayError
-from omnirelay.failover import emergency_workflow
-from omnirelay.failover.divergence import exact_manifest
-from omnirelay.failover.record import Failover, LossRange, Mode
+from omnirelay.failover import emergency_workflow, loss
+from omnirelay.failover.record import Failover, Mode
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.divergences import Divergences
 
@@ -34,22 +33,16 @@ class Regrading:
         acting = self._acting
         if failover.request.mode is not Mode.EMERGENCY or failover.request.target != acting.cluster:
             return
-        if not failover.routing_version or not self._arrived(failover):
+        if not failover.routing_version or self._arriving(failover):
             return
-        manifest = await self._manifest(failover)
+        held = acting.sequencer.log_vector()
+        manifest = loss.manifest(failover, acting.view.routing, held, await self._divergences.all())
         if manifest != failover.manifest:
             await acting.change(failover, lambda f: emergency_workflow.regrade(f, manifest, acting.now()), "regraded")
 
-    def _arrived(self, failover: Failover) -> bool:
-        """The old active is back and everything that it holds of its own log is here."""
+    def _arriving(self, failover: Failover) -> bool:
+        """The old active is back, and not everything that it holds of its own log is here yet."""
         report = self._acting.view.reports.get(failover.source)
         if report is None:
             return False
-        return self._acting.sequencer.log_vector()[report.origin] >= report.vector.get(report.origin, 0)
-
-    async def _manifest(self, failover: Failover) -> tuple[LossRange, ...]:
-        ranges: list[LossRange] = []
-        for divergence in await self._divergences.all():
-            if failover.expected_epochs.get(divergence.namespace) == divergence.epoch:
-                ranges += exact_manifest(divergence)
-        return tuple(ranges)
+        return self._acting.sequencer.log_vector()[report.origin] < report.vector.get(report.origin, 0)

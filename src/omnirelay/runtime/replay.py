@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from omnirelay.errors import OmniRelayError
-from omnirelay.failover.divergence import Decision, Fate, Resolution, divergence_id
+from omnirelay.failover.divergence import Decision, Divergence, Fate, FencedBatch, Resolution, divergence_id
 from omnirelay.model.batch import Batch
 from omnirelay.replication.admission import Duplicate
 from omnirelay.runtime.audit import Actor
@@ -60,13 +60,15 @@ class Replay:
 
     async def _carry_out(self, decision: Decision) -> None:
         divergence = await self._divergences.get(divergence_id(decision.namespace, decision.epoch))
-        open_ = {batch.first_sequence for batch in divergence.batches if batch.fate is Fate.OPEN}
-        durable = [
-            await self._publish(batch)
-            async for batch in self._divergences.batches(divergence)
-            if batch.header.last_sequence <= decision.upto and batch.header.first_sequence in open_
-        ]
-        await asyncio.gather(*durable)
+        if self._sequencer.log_vector()[divergence.origin] < decision.upto:
+            return  # whoever decided holds more than this cluster; the rest is on its way
+        open_ = {batch.first_sequence for batch in divergence.batches if _wanted(divergence, batch)}
+        waiting = []
+        async for batch in self._divergences.batches(divergence):
+            if batch.header.first_sequence in open_:
+                published = await self._publish(divergence.id, batch)
+                waiting += [published] if published else []
+        await asyncio.gather(*waiting)
         settled = await self._divergences.get(divergence.id)
         done = replace(
             decision, resolution=Resolution.REPLAYED, replayed=settled.replayed, superseded=settled.superseded
@@ -74,15 +76,29 @@ class Replay:
         if await self._divergences.store(done, self._actor):
             _log.info("%s: %d records replayed, %d superseded", divergence.id, done.replayed, done.superseded)
 
-    async def _publish(self, batch: Batch) -> Awaitable[None]:
-        header = batch.header
+    async def _publish(self, id: str, batch: Batch) -> Awaitable[None] | None:
+        """Publishes the batch again. None when its producer has sent it since."""
+        header, looked = batch.header, False
         records = self._with_provenance(batch.records, header)
-        await self._sequencer.room(len(records))
-        ownership = self._ownerships.admit(header.namespace)
-        mark = self._sequencer.picture.last_of(header.namespace, header.producer_id)
-        if header.producer_sequence == (mark.producer_sequence if mark else 0) + 1:
+        while True:
+            await self._sequencer.room(len(records))
+            ownership = self._ownerships.admit(header.namespace)
+            mark = self._sequencer.picture.last_of(header.namespace, header.producer_id)
+            last = mark.producer_sequence if mark else 0
             producer, number = header.producer_id, header.producer_sequence
-        else:
-            producer, number = replay_producer(header), 1
-        decided = self._sequencer.publish(ownership, header.namespace, producer, number, records, header.count)
-        return self._sequencer.settled() if isinstance(decided, Duplicate) else decided.durable
+            if last >= number and not looked:
+                # Its number is taken. By now that may be its own doing, and no more than this can come: look again.
+                await self._sequencer.settled()
+                found = await self._divergences.get(id)
+                if not any(b.first_sequence == header.first_sequence and _wanted(found, b) for b in found.batches):
+                    return None
+                looked = True
+                continue
+            if number != last + 1:
+                producer, number = replay_producer(header), 1
+            decided = self._sequencer.publish(ownership, header.namespace, producer, number, records, header.count)
+            return self._sequencer.settled() if isinstance(decided, Duplicate) else decided.durable
+
+
+def _wanted(divergence: Divergence, batch: FencedBatch) -> bool:
+    return batch.fate is Fate.OPEN and divergence.decided(batch) is Resolution.REPLAYING

@@ -73,16 +73,21 @@ class Reporter:
                 _log.debug("the report was not written: %s", error.message)
             await self._ownerships.changed.wait_beyond(seen, INTERVAL_SECONDS)
 
-    async def _diverged(self) -> dict[str, int]:
-        """namespace → fenced records that nobody has decided about; their clusters' links are marked too."""
-        unresolved = await self._unresolved()
+    async def _diverged(self) -> dict[str, int] | None:
+        """namespace → fenced records that nobody has decided about; their clusters' links are marked too. None while
+        the log does not answer: the cluster goes on reporting, and its problems say so."""
+        try:
+            unresolved = await self._unresolved()
+        except OmniRelayError as error:
+            _log.warning("what diverged is not known: %s", error.message)
+            return None
         self._links.fenced = {cluster_of(divergence.origin) for divergence in unresolved}
         counts: dict[str, int] = {}
         for divergence in unresolved:
             counts[divergence.namespace] = counts.get(divergence.namespace, 0) + divergence.unresolved
         return counts
 
-    def report(self, diverged: Mapping[str, int]) -> ClusterReport:
+    def report(self, diverged: Mapping[str, int] | None) -> ClusterReport:
         heads = self._sequencer.log.heads
         host = self._host()
         peers = set(self._view.clusters) - {self._cluster}

@@ -62,7 +62,7 @@ class Sequencer:
         self._encode_header = encode_header
         self._control_records = control_records
         self._picture: LogPicture | None = None
-        self._queued = 0
+        self._queued: set[asyncio.Future[None]] = set()
         self._queued_bytes = 0
         self._problem = ""
         self._refusals: dict[str, tuple[str, float]] = {}
@@ -171,8 +171,8 @@ class Sequencer:
 
     async def settled(self) -> None:
         """Returns once nothing that was queued before the call is still on its way."""
-        while self._queued:
-            await self._moved.wait_beyond(self._moved.version)
+        if self._queued:
+            await asyncio.wait(self._queued)
 
     # --- the queue ---------------------------------------------------------------------------------------------
 
@@ -180,13 +180,13 @@ class Sequencer:
         queued_at = self._clock.monotonic()
         future = asyncio.ensure_future(self.log.append(batch, guard))
         self.picture.queued(batch)
-        self._queued += 1
+        self._queued.add(future)
         self._queued_bytes += batch.size
         future.add_done_callback(lambda done: self._finished(batch, queued_at, done))
         return Queued(batch, future)
 
     def _finished(self, batch: Batch, queued_at: float, done: asyncio.Future[None]) -> None:
-        self._queued -= 1
+        self._queued.discard(done)
         self._queued_bytes -= batch.size
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:

@@ -71,15 +71,22 @@ async def export(
 ) -> Lines:
     """The fenced records as JSON lines, keys and values in base64. They count as exported once the last line has gone
     out."""
-    found = await services.divergences.get(divergence_id)
+    divergences = services.divergences
+    found = await divergences.get(divergence_id)
+    decides, end = bool(found.unresolved) and not dry_run, found.last_sequence
+
+    async def decide(dry_run: bool) -> None:
+        await divergences.decide(divergence_id, Resolution.EXPORTED, caller.actor, body.reason, dry_run, end)
 
     async def lines() -> AsyncIterator[bytes]:
-        async for line in _lines(services.divergences, found):
+        async for line in _lines(divergences, found):
             yield line
-        if not dry_run and found.unresolved:
-            await services.divergences.decide(
-                divergence_id, Resolution.EXPORTED, caller.actor, body.reason, dry_run=False
-            )
+        if decides:
+            await decide(dry_run=False)
+
+    if decides:
+        # What would refuse the decision is told before the first line, not after the last.
+        await decide(dry_run=True)
 
     return Lines(lines())
 

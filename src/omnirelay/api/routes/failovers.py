@@ -45,7 +45,7 @@ async def plan_failover(
     mode = Mode(body.mode)
     if body.break_glass:
         services.access.require(caller.principal, Scope.ADMIN)
-    if body.break_glass and not body.reason:
+    if body.break_glass and not body.reason.strip():
         raise BadRequest("breaking the glass needs a reason", path="reason")
     limits = body.limits.model_dump(exclude_none=True)
     limits.setdefault("approvals_required", 0 if mode is Mode.EMERGENCY else 1)

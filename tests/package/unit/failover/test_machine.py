@@ -166,9 +166,9 @@ def test_i10_wherever_a_drain_closes_the_source_its_own_deadline_opens_it():
 
 
 def test_fm11_an_emergency_bars_the_source_from_its_first_step_to_the_promotion():
-    after_the_start = reachable(emergency.MACHINE, State.GATHERING)
-    assert emergency.SOURCE_BARRED == after_the_start - PROMOTED - UNDONE
-    assert emergency.TARGET_HOLDS == emergency.SOURCE_BARRED - {State.GATHERING}
+    barred = reachable(emergency.MACHINE, State.GATHERING) - PROMOTED - UNDONE
+    assert barred == emergency.SOURCE_BARRED
+    assert barred - {State.GATHERING} == emergency.TARGET_HOLDS
 
 
 @pytest.mark.parametrize(("name", "first"), [("planned", State.DRAINING), ("emergency", State.GATHERING)])
@@ -187,8 +187,9 @@ def test_open_is_what_is_not_final(mode):
 
 
 def test_a_failback_is_a_planned_failover():
-    modes_of = {mode: modes.machine(a_failover(request=Request(mode, "eu-west", ("default",), "", ""))) for mode in Mode}
-    assert modes_of == {
+    requests = [Request(mode, "eu-west", ("default",), "", "") for mode in Mode]
+    machines = {request.mode: modes.machine(a_failover(request=request)) for request in requests}
+    assert machines == {
         Mode.PLANNED: planned.MACHINE,
         Mode.FAILBACK: planned.MACHINE,
         Mode.EMERGENCY: emergency.MACHINE,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from unittest import mock
 
 import pytest
+from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
@@ -15,6 +16,13 @@ from ansible.template import Templar
 def action_class(name):
     module = __import__("ansible_collections.omnirelay.mesh.plugins.action." + name, fromlist=["ActionModule"])
     return module.ActionModule
+
+
+@pytest.fixture(autouse=True)
+def local_tmp(monkeypatch, tmp_path):
+    """Of one run of ansible-playbook."""
+    monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 from ansible.plugins.action.normal import ActionModule as ModuleAction
+from ansible_collections.omnirelay.mesh.plugins.module_utils._client import MeshClient
 from ansible_collections.omnirelay.mesh.tests.unit.plugins.action.conftest import action_class
 from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import FakeControlApi, divergence
 
@@ -62,6 +63,19 @@ def test_elsewhere_it_runs_as_a_module(run_action, mesh, monkeypatch, where):
     monkeypatch.setattr(ModuleAction, "run", lambda self, tmp=None, task_vars=None: dict(ran="as a module"))
     assert run_action("cluster_info", **where) == dict(ran="as a module")
     assert not mesh.calls
+
+
+def test_silent_cluster_costs_one_task_of_a_run_its_timeout(run_action, api, monkeypatch, local_tmp):
+    asked = []
+    attempt = MeshClient._attempt
+    monkeypatch.setattr(MeshClient, "_attempt", lambda self, *args: asked.append(self.endpoint) or attempt(self, *args))
+    silent = "http://127.0.0.1:9"
+    for endpoint in ([silent, api.endpoint + "/"], [silent, api.endpoint], [silent]):
+        run_action("failover_info", endpoint=endpoint, retries=0)
+    assert asked == [silent, api.endpoint, api.endpoint, silent]
+    (local_tmp / "omnirelay-endpoint").unlink()
+    (local_tmp / "omnirelay-endpoint").mkdir()
+    assert run_action("failover_info")["failovers"] == [], "without a memory it runs all the same"
 
 
 def test_environment_of_the_task(run_action, api, monkeypatch):

@@ -1,0 +1,307 @@
+"""What an emergency would lose, told before anybody decides, and what it cut off, told afterwards."""
+
+from dataclasses import replace
+
+import pytest
+from tests.package.unit.failover.disasters import (
+    CUTS,
+    EMERGENCY,
+    TTL,
+    a_survivor,
+    a_view_of_the_source,
+    both,
+    disaster,
+    fenced,
+    predictions,
+    promoted,
+    with_survivor,
+    with_view,
+)
+from tests.package.unit.failover.support import ROUTING, a_descriptor, a_report
+
+from omnirelay.errors import LossNotAccepted, LossUnknown
+from omnirelay.failover import emergency_workflow
+from omnirelay.failover.divergence import Divergence, Fate, FencedBatch
+from omnirelay.failover.evidence import LeaseClaim
+from omnirelay.failover.loss import Tail, best_prefix, cut_off, in_reach, manifest, require_acceptance
+from omnirelay.failover.record import Grade, LossPrediction, LossRange
+from omnirelay.model.position import START, Cursor
+from omnirelay.model.routing import Ownership, Route, RoutingDocument
+from omnirelay.model.version_vector import VersionVector
+
+CLAIMED = {"default": LeaseClaim("us-east", 3)}
+
+
+def the_prediction(evidence=None, request=EMERGENCY) -> LossPrediction:
+    [found] = predictions(evidence, request)
+    return found
+
+
+def silent_for(seconds):
+    last = a_view_of_the_source(seconds).last_contact_ms
+    return both(*(with_view(cluster, last_contact_ms=last) for cluster in ("eu-west", "ap-south")))
+
+
+class TestPrediction:
+    def test_what_is_known_and_what_was_not_heard_are_told_apart(self):
+        assert the_prediction() == LossPrediction(
+            origin="us-east",
+            held=40,
+            heard=43,
+            known_records=3,
+            known_bytes=300,
+            unheard_seconds=5.5,  # 5 s when it reported, and the report is 0.5 s old
+            unheard_records=11,
+        )
+        assert the_prediction().records == 14
+
+    def test_who_holds_most_counts(self):
+        ahead = with_survivor("ap-south", vector={"us-east": 42}, sizes={"us-east": 4200})
+        found = the_prediction(ahead(disaster()))
+        assert (found.held, found.known_records, found.known_bytes) == (42, 1, 100)
+
+    def test_who_heard_most_counts(self):
+        assert the_prediction(with_view("ap-south", heard=50, heard_bytes=5000)(disaster())).known_records == 10
+
+    def test_who_heard_last_counts(self):
+        last = a_view_of_the_source(1.0).last_contact_ms
+        assert the_prediction(with_view("ap-south", last_contact_ms=last)(disaster())).unheard_seconds == 1.5
+
+    def test_the_highest_rate_that_anyone_saw_counts(self):
+        assert the_prediction(with_view("ap-south", heard_rate=4.0)(disaster())).unheard_records == 22
+
+    def test_fm08_a_source_whose_lease_has_ended_admitted_for_one_ttl_at_most(self):
+        assert the_prediction(silent_for(600)(disaster())).unheard_seconds == TTL
+
+    def test_a_source_that_still_claims_may_have_admitted_all_the_time(self):
+        found = the_prediction(silent_for(600)(disaster(leases=CLAIMED)))
+        assert (found.unheard_seconds, found.unheard_records) == (600.5, 1201)
+
+    def test_another_cluster_s_claim_is_not_the_source_s(self):
+        taken = disaster(leases={"default": LeaseClaim("eu-west", 3)})
+        assert the_prediction(silent_for(600)(taken)).unheard_seconds == TTL
+
+    def test_fm17_clocks_that_jump_make_no_negative_time(self):
+        assert the_prediction(silent_for(-60)(disaster())).unheard_seconds == 0
+
+    def test_the_source_s_own_report_tells_what_it_wrote(self):
+        own = a_report("us-east", vector={"us-east": 60}, sizes={"us-east": 6000})
+        evidence = disaster()
+        evidence = replace(
+            evidence,
+            reports={**evidence.reports, "us-east": own},
+            report_age_seconds={**evidence.report_age_seconds, "us-east": 30.0},
+        )
+        found = the_prediction(evidence)
+        assert (found.held, found.heard, found.known_records, found.known_bytes) == (40, 60, 20, 2000)
+
+    def test_two_namespaces_in_one_log_are_one_prediction(self):
+        both_of_them = predictions()
+        one = predictions(request=replace(EMERGENCY, namespaces=("orders",)))
+        assert [p.origin for p in both_of_them] == ["us-east"]
+        assert both_of_them == one
+
+    def test_bytes_that_nobody_can_tell_are_unknown(self):
+        assert the_prediction(both(*(with_view(c, heard_bytes=None) for c in ("eu-west", "ap-south")))(disaster())) == (
+            replace(the_prediction(), known_bytes=None)
+        )
+
+    @pytest.mark.parametrize("age", [4.1, None])
+    def test_fm16_an_old_report_is_nobody_s_word(self, age):
+        ages = {c: a for c, a in {"eu-west": 0.5, "ap-south": age}.items() if a is not None}
+        evidence = with_survivor("ap-south", vector={"us-east": 43})(disaster(report_age_seconds=ages))
+        assert the_prediction(evidence).held == 40
+
+    def test_a_cluster_in_maintenance_may_not_be_promoted_but_what_it_holds_is_not_lost(self):
+        evidence = with_survivor("ap-south", vector={"us-east": 43}, sizes={"us-east": 4300})(disaster())
+        barred = replace(
+            evidence, clusters={**evidence.clusters, "ap-south": a_descriptor("ap-south", maintenance=True)}
+        )
+        assert the_prediction(barred) == the_prediction(evidence)
+        assert set(in_reach(barred, "us-east")) == {"eu-west", "ap-south"}
+
+
+class TestUnknown:
+    """I13: what nobody knows is never counted as nothing."""
+
+    @staticmethod
+    def nobody_heard(evidence):
+        deaf = {"heard": None, "heard_bytes": None, "heard_rate": 0.0, "last_contact_ms": None}
+        return both(*(with_view(cluster, **deaf) for cluster in ("eu-west", "ap-south")))(evidence)
+
+    def test_fm16_clusters_that_started_after_the_source_died_cannot_bound_the_loss(self):
+        found = the_prediction(self.nobody_heard(disaster()))
+        assert (found.records, found.bounded) == (0, False)
+        with pytest.raises(LossUnknown) as refused:
+            require_acceptance(replace(EMERGENCY, accept_data_loss=10**9), (found,))
+        assert "nobody in reach has heard of the log of us-east" in refused.value.message
+        assert "--break-glass" in refused.value.operator_hint
+
+    def test_nor_can_clusters_without_any_link_to_it(self):
+        blank = both(*(with_survivor(c, peers={}) for c in ("eu-west", "ap-south")))
+        assert not the_prediction(blank(disaster())).bounded
+
+    def test_with_nobody_in_reach_nothing_is_known(self):
+        assert not the_prediction(disaster(reports={}, report_age_seconds={})).bounded
+
+    def test_one_witness_is_enough(self):
+        heard = with_view("ap-south", heard=43, heard_bytes=4300)
+        assert the_prediction(both(self.nobody_heard, heard)(disaster())).bounded
+
+    def test_broken_glass_overrides_it(self):
+        require_acceptance(replace(EMERGENCY, break_glass=True), predictions(self.nobody_heard(disaster())))
+
+
+class TestAHole:
+    """ap-south holds all of epoch 2 but misses a part of epoch 1, which is in another's log: its prefix ends there, and
+    so would everything if it were promoted."""
+
+    ROUTE = Route("n", (Ownership(1, "a", "a"), Ownership(2, "us-east", "us-east", Cursor(1, 100))))
+    ROUTING = RoutingDocument(2, {"n": ROUTE})
+    REQUEST = replace(EMERGENCY, namespaces=("n",), target="ap-south")
+
+    def evidence(self, **vectors):
+        reports = {c: a_survivor(c, vector=vector, sizes={}) for c, vector in vectors.items()}
+        return disaster(routing=self.ROUTING, reports=reports)
+
+    def test_what_lies_behind_the_hole_is_predicted_too(self):
+        evidence = self.evidence(**{"ap-south": {"a": 80, "us-east": 43}})
+        earlier, current = predictions(evidence, self.REQUEST)
+        assert (earlier.origin, earlier.held, earlier.heard, earlier.known_records) == ("a", 80, 100, 20)
+        assert (current.origin, current.held, current.heard, current.known_records) == ("us-east", 0, 43, 43)
+        assert (earlier.unheard_records, earlier.bounded) == (0, True), "its end is in the routing"
+
+    def test_who_fills_the_hole_saves_it_all(self):
+        evidence = self.evidence(**{"ap-south": {"a": 80, "us-east": 43}, "eu-west": {"a": 100, "us-east": 40}})
+        [current] = predictions(evidence, self.REQUEST)
+        assert (current.origin, current.held, current.known_records) == ("us-east", 40, 3)
+
+    def test_an_earlier_epoch_of_the_same_log_is_not_counted_again(self):
+        home_again = Route("n", (*self.ROUTE.history, Ownership(3, "a", "a", Cursor(2, 50))))
+        assert list(cut_off(home_again, Cursor(2, 30))) == [Tail(2, "us-east", 30, 50), Tail(3, "a", 100, None)]
+
+
+def test_the_end_of_the_order_is_all_that_the_best_cluster_lacks():
+    assert list(cut_off(ROUTING.routes["default"], Cursor(3, 40))) == [Tail(3, "us-east", 40, None)]
+    assert list(cut_off(ROUTING.routes["default"], START)) == [Tail(3, "us-east", 0, None)]
+
+
+def test_among_equals_the_first_by_name_is_the_best():
+    assert best_prefix(ROUTING.routes["default"], in_reach(disaster(), "us-east")) == (Cursor(3, 40), "ap-south")
+    assert best_prefix(ROUTING.routes["default"], {}) == (START, "")
+
+
+class TestAcceptance:
+    def test_the_bound_is_exact(self):
+        require_acceptance(replace(EMERGENCY, accept_data_loss=14), predictions())
+        with pytest.raises(LossNotAccepted):
+            require_acceptance(replace(EMERGENCY, accept_data_loss=13), predictions())
+
+    def test_nothing_accepted_is_not_zero_accepted(self):
+        with pytest.raises(LossNotAccepted, match="nothing was accepted") as refused:
+            require_acceptance(replace(EMERGENCY, accept_data_loss=None), predictions())
+        assert refused.value.operator_hint.endswith("--accept-data-loss 14")
+        assert refused.value.details["predictions"][0]["known_records"] == 3
+
+    def test_zero_may_be_accepted_where_nothing_is_missing(self):
+        level = both(*(with_view(c, heard=40, heard_rate=0.0) for c in ("eu-west", "ap-south")))
+        require_acceptance(replace(EMERGENCY, accept_data_loss=0), predictions(level(disaster())))
+
+    def test_the_sum_over_all_logs_counts(self):
+        one = predictions()[0]
+        with pytest.raises(LossNotAccepted, match="up to 28 records"):
+            require_acceptance(replace(EMERGENCY, accept_data_loss=27), (one, replace(one, origin="us-east~2")))
+
+    def test_broken_glass_needs_no_bound(self):
+        require_acceptance(replace(EMERGENCY, accept_data_loss=None, break_glass=True), predictions())
+
+
+# --- the manifest -------------------------------------------------------------------------------------------------
+
+
+def presumed(namespace, epoch, first, last):
+    return LossRange(namespace, "us-east", epoch, first, last, last - first + 1, False, Grade.PRESUMED_LOST)
+
+
+def routing_after():
+    return emergency_workflow.promote(fenced(), ROUTING, "cluster/eu-west", "")[1]
+
+
+def diverged(namespace, epoch, *spans, origin="us-east"):
+    """Fenced batches by (first, last) or (first, last, fate)."""
+    batches = [FencedBatch(f, last, "p", n, *fate) for n, (f, last, *fate) in enumerate(spans, 1)]
+    return Divergence(namespace, epoch, origin, tuple(batches))
+
+
+class TestManifest:
+    def test_right_after_the_promotion_it_is_what_had_been_heard_of(self):
+        assert promoted().manifest == (presumed("default", 3, 41, 43), presumed("orders", 5, 41, 43))
+
+    def test_where_the_target_held_all_that_was_heard_of_it_is_empty(self):
+        f = replace(fenced(), cuts={"default": Cursor(3, 43), "orders": Cursor(5, 50)})
+        assert emergency_workflow.promote(f, ROUTING, "cluster/eu-west", "")[0].manifest == ()
+
+    def test_a_cut_in_an_earlier_epoch_takes_every_later_one_with_it(self):
+        route, before = TestAHole.ROUTE, replace(promoted(), expected_epochs={"n": 2}, cuts={"n": Cursor(1, 80)})
+        after = Route("n", (*route.history, Ownership(3, "eu-west", "eu-west", Cursor(1, 80))))
+        lost = manifest(before, RoutingDocument(3, {"n": after}))
+        assert [(r.origin, r.epoch, r.first, r.last) for r in lost] == [("a", 1, 81, 100), ("us-east", 2, 1, 43)]
+
+    def test_what_has_arrived_is_exact_and_the_rest_is_still_presumed(self):
+        arrived = [diverged("default", 3, (41, 41)), diverged("orders", 5)]
+        lost = manifest(promoted(), routing_after(), VersionVector({"us-east": 42}), arrived)
+        assert lost == (
+            LossRange("default", "us-east", 3, 41, 41, 1, True, Grade.FENCED),
+            presumed("default", 3, 43, 43),
+            presumed("orders", 5, 43, 43),
+        )
+
+    def test_a_source_that_returns_without_its_log_recovers_nothing(self):
+        """Its log was rebuilt under another name, so nothing of the tail ever comes."""
+        lost = manifest(promoted(), routing_after(), VersionVector({"us-east": 40, "us-east~2": 9}), [])
+        assert lost == promoted().manifest
+
+    def test_with_the_whole_tail_it_is_exact_also_beyond_what_was_heard_of(self):
+        arrived = [diverged("default", 3, (41, 42), (45, 60)), diverged("orders", 5, (43, 44))]
+        lost = manifest(promoted(), routing_after(), VersionVector({"us-east": 60}), arrived)
+        assert [(r.namespace, r.first, r.last, r.exact) for r in lost] == [
+            ("default", 41, 42, True),
+            ("default", 45, 60, True),
+            ("orders", 43, 44, True),
+        ]
+
+    def test_what_an_earlier_or_a_later_emergency_fenced_is_in_theirs(self):
+        """Epoch 1 ended at 10 by the first, ends at 8 by the second, which fences all of epoch 2 too."""
+        history = (
+            Ownership(1, "us-east", "us-east"),
+            Ownership(2, "ap-south", "ap-south", Cursor(1, 10)),
+            Ownership(3, "eu-west", "eu-west", Cursor(1, 8)),
+        )
+        routing = RoutingDocument(3, {"n": Route("n", history)})
+        held = VersionVector({"us-east": 43, "ap-south": 6})
+        arrived = [diverged("n", 1, (9, 10), (11, 43)), diverged("n", 2, (1, 6), origin="ap-south")]
+        first = replace(promoted(), expected_epochs={"n": 1}, cuts={"n": Cursor(1, 10)})
+        second = replace(promoted(), expected_epochs={"n": 2}, cuts={"n": Cursor(1, 8)})
+        told = [
+            [(r.origin, r.first, r.last) for r in manifest(failover, routing, held, arrived)]
+            for failover in (first, second)
+        ]
+        assert told == [[("us-east", 11, 43)], [("us-east", 9, 10), ("ap-south", 1, 6)]]
+
+    def test_grades_follow_fates(self):
+        arrived = [diverged("default", 3, (41, 41), (42, 42, Fate.SUPERSEDED), (43, 43, Fate.REPLAYED))]
+        lost = manifest(promoted(), routing_after(), VersionVector({"us-east": 43}), arrived)
+        assert [r.grade for r in lost] == [Grade.FENCED, Grade.SUPERSEDED, Grade.RECOVERED]
+
+    def test_regrading_is_on_record_once(self):
+        lost = manifest(promoted(), routing_after(), VersionVector({"us-east": 43}), [diverged("default", 3, (41, 43))])
+        f = emergency_workflow.regrade(promoted(), lost, "then")
+        assert (f.manifest, f.journal[-1].event, f.journal[-1].detail) == (lost, "regraded", {"fenced": 3})
+        assert emergency_workflow.regrade(f, lost, "later") is f
+
+    def test_before_the_promotion_there_is_nothing_to_grade(self):
+        assert emergency_workflow.regrade(fenced(), (presumed("default", 3, 1, 2),), "then") == fenced()
+
+
+def test_cuts_are_what_the_stages_agree_on():
+    assert promoted().cuts == CUTS

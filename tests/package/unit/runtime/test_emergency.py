@@ -1,0 +1,351 @@
+"""An emergency among real replicators: when the old active's claim ends, what is taken over, what cannot go wrong."""
+
+import asyncio
+
+import pytest
+from tests.package.unit.runtime.mesh import TIMING, Producer, delivered, running_mesh
+from tests.package.unit.runtime.virtual import in_virtual_time
+
+from omnirelay.errors import GatherTimedOut, NotActive, OperationInProgress, PreflightFailed
+from omnirelay.failover.record import Grade, Limits, State
+from omnirelay.model.position import Cursor
+from omnirelay.ports.coordination import Delete
+from omnirelay.runtime.documents import LEASES
+from omnirelay.runtime.emergency_role import EXPIRY_SLACK_SECONDS
+from omnirelay.testing.memory_coordination import Fault
+
+TTL = TIMING.lease_ttl
+
+
+async def promote(mesh, target="eu-west", **changes):
+    plan = await mesh[target].plan(target, **changes)
+    return await mesh[target].step(plan, "promote")
+
+
+async def finish(mesh, failover, target="eu-west"):
+    for step in ("verify", "complete"):
+        failover = await mesh[target].step(failover, step)
+    return failover
+
+
+def events(failover):
+    return [f"{e.step} {e.event}" for e in failover.journal]
+
+
+def deaf(site):
+    """Its watch and its readings hang, while its lease goes on being renewed: it sees neither failover nor fence."""
+    view = site.replicator.view
+    view._apply = lambda changes: None
+
+    async def refresh():
+        return view.revision
+
+    view.refresh = refresh
+
+
+class TestFence:
+    @in_virtual_time
+    async def test_fm11_a_dead_source_is_waited_for_until_its_lease_ends_and_no_longer(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            await Producer(mesh["us-east"]).publish("a", "b", "c")
+            await mesh.settle()
+            died = mesh.now
+            await mesh["us-east"].kill()
+            await asyncio.sleep(3.0)
+            promoted = await promote(mesh)
+            assert (promoted.state, promoted.cuts) == (State.PROMOTED, {"default": Cursor(1, 3)})
+            assert mesh.now - died < TTL + 0.5
+            assert mesh["eu-west"].admitting == {"default": 2}
+            assert await delivered(mesh["eu-west"]) == ["a", "b", "c"]
+            assert "fence revoked" not in events(promoted), "a dead cluster's claim ends by itself"
+
+    @in_virtual_time
+    async def test_a_source_whose_lease_has_ended_is_not_waited_for_at_all(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            await mesh["us-east"].kill()
+            await asyncio.sleep(TTL + 1)
+            began = mesh.now
+            await promote(mesh)
+            assert mesh.now - began < 1.0
+
+    @in_virtual_time
+    async def test_a_living_source_closes_and_says_so_at_once(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            began = mesh.now
+            promoted = await promote(mesh, break_glass=True)
+            assert mesh.now - began < 1.5, "no lease was waited for"
+            assert promoted.demoted
+            assert mesh["us-east"].admitting == {}
+            with pytest.raises(NotActive):
+                await Producer(mesh["us-east"]).publish("zombie")
+
+    @in_virtual_time
+    async def test_a_source_that_renews_but_sees_nothing_is_revoked_and_given_a_whole_ttl(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            zombie = mesh["us-east"]
+            deaf(zombie)
+            began = mesh.now
+            plan = await mesh["eu-west"].plan("eu-west", break_glass=True)
+            promoting = asyncio.create_task(mesh["eu-west"].step(plan, "promote"))
+            while not mesh["eu-west"].admitting:
+                assert not (zombie.admitting and mesh["eu-west"].admitting)
+                await asyncio.sleep(0.01)
+            assert zombie.admitting == {}
+            promoted = await promoting
+            assert events(promoted)[2:5] == ["gather gathered", "fence revoked", "fence fenced"]
+            assert mesh.now - began == pytest.approx(2 * TTL + EXPIRY_SLACK_SECONDS, abs=1.5)
+
+    @in_virtual_time
+    async def test_fm08_never_do_two_admit_at_once_also_when_an_emergency_is_aborted_and_made_again(self, tmp_path):
+        """The first one has revoked the claim, so the second finds none: the zombie may still use it for a ttl."""
+        async with running_mesh(tmp_path) as mesh:
+            zombie, target = mesh["us-east"], mesh["eu-west"]
+            deaf(zombie)
+            first = await target.plan("eu-west", break_glass=True)
+            await target.step(first, "promote", wait=0)
+            await mesh.until(lambda: target.failover(first.id).revoked)
+            await target.step(first, "abort")
+            second = await target.plan("eu-west", break_glass=True, reason="again")
+            promoting = asyncio.create_task(target.step(second, "promote"))
+            await mesh.until(lambda: target.admitting)
+            assert zombie.admitting == {}
+            await promoting
+
+    @in_virtual_time
+    async def test_fm02_a_target_that_restarts_while_it_waits_waits_a_whole_ttl_again(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            zombie, target = mesh["us-east"], mesh["eu-west"]
+            deaf(zombie)
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: target.failover(plan.id).revoked)
+            revoked = mesh.now
+            await target.kill()
+            await target.start()
+            await mesh.until(lambda: target.admitting)
+            assert mesh.now - revoked >= TTL
+            assert zombie.admitting == {}
+
+    @in_virtual_time
+    async def test_fm05_a_source_without_the_store_stops_before_its_lease_ends_there(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            source.client.fault = Fault.UNAVAILABLE
+            for other in ("eu-west", "ap-south"):
+                mesh.cut("us-east", other)
+            await asyncio.sleep(3.0)
+            plan = await target.plan("eu-west")
+            promoting = asyncio.create_task(target.step(plan, "promote"))
+            while not target.admitting:
+                assert len([s for s in mesh.sites.values() if s.admitting]) <= 1
+                await asyncio.sleep(0.01)
+            assert source.admitting == {}
+            await promoting
+
+
+class TestCut:
+    @in_virtual_time
+    async def test_fm12_what_another_cluster_holds_is_gathered_before_the_cut(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            target = mesh["eu-west"]
+            disk = slow_disk(target)
+            await Producer(mesh["us-east"]).publish("a", "b", "c")
+            await mesh.until(lambda: mesh["ap-south"].vector == {"us-east": 3})
+            await mesh["us-east"].kill()
+            await asyncio.sleep(TTL + 1)
+            plan = await target.plan("eu-west")
+            promoting = asyncio.create_task(target.step(plan, "promote"))
+            await asyncio.sleep(2.0)
+            assert target.failover(plan.id).state is State.GATHERING
+            disk.set()
+            promoted = await promoting
+            assert (promoted.cuts, promoted.manifest) == ({"default": Cursor(1, 3)}, ())
+            assert await delivered(target) == ["a", "b", "c"]
+
+    @in_virtual_time
+    async def test_fm12_a_target_that_cannot_gather_gives_up_and_names_who_holds_more(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            target = mesh["eu-west"]
+            slow_disk(target)
+            await Producer(mesh["us-east"]).publish("a")
+            await asyncio.sleep(2.0)
+            limits = Limits(approvals_required=0, gather_timeout_seconds=2.0)
+            plan = await target.plan("eu-west", break_glass=True, limits=limits)
+            with pytest.raises(GatherTimedOut, match="did not reach what ap-south holds within 2 s") as gave_up:
+                await target.step(plan, "promote")
+            assert gave_up.value.details["best"] == "ap-south"
+            await mesh.until(lambda: mesh["us-east"].admitting == {"default": 1})
+
+    @in_virtual_time
+    async def test_fm10_what_lands_after_the_cut_is_fenced_kept_and_in_the_manifest(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            await Producer(mesh["us-east"]).publish("a")
+            await mesh.settle()
+            for other in ("eu-west", "ap-south"):
+                mesh.cut("us-east", other)
+            tail = Producer(mesh["us-east"])
+            await tail.publish("b", "c")
+            await mesh["us-east"].kill()
+            await asyncio.sleep(TTL)
+            failover = await finish(mesh, await promote(mesh))
+            await Producer(mesh["eu-west"], "q").publish("x")
+            mesh.mend()
+            await mesh["us-east"].start()
+            await mesh.until(lambda: mesh["eu-west"].failover(failover.id).manifest)
+            [lost] = mesh["eu-west"].failover(failover.id).manifest
+            assert (lost.first, lost.last, lost.records, lost.exact, lost.grade) == (2, 3, 2, True, Grade.FENCED)
+            assert mesh["us-east"].admitting == {}, "fm09: it comes back read-only"
+            assert await delivered(mesh["us-east"]) == await delivered(mesh["eu-west"]) == ["a", "x"]
+
+    @in_virtual_time
+    async def test_nothing_of_the_old_log_is_applied_between_the_cut_and_the_promotion(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            zombie, target = mesh["us-east"], mesh["eu-west"]
+            deaf(zombie)
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: target.failover(plan.id).state is State.FENCING)
+            await asyncio.sleep(0.5)
+            await Producer(zombie).publish("late")
+            await mesh.until(lambda: mesh["ap-south"].vector == {"us-east": 1})
+            assert target.vector == {}
+            await mesh.until(lambda: target.admitting)
+            await mesh.until(lambda: target.vector.get("us-east") == 1)
+            assert await delivered(target) == []
+            await mesh.until(lambda: target.failover(plan.id).manifest)
+            assert [(r.first, r.grade) for r in target.failover(plan.id).manifest] == [(1, Grade.FENCED)]
+
+    @in_virtual_time
+    async def test_a_source_that_returns_with_an_empty_disk_recovers_nothing(self, tmp_path):
+        """The manifest said that records are lost. They still are."""
+        async with running_mesh(tmp_path) as mesh:
+            us_east, target = mesh["us-east"], mesh["eu-west"]
+            await Producer(us_east).publish("a")
+            await mesh.settle()
+            mesh.cut("us-east", "eu-west")
+            mesh.cut("ap-south", "eu-west")
+            await Producer(us_east).publish("b")
+            await asyncio.sleep(2.0)
+            await us_east.kill()
+            await mesh["ap-south"].kill()
+            await asyncio.sleep(TTL)
+            failover = await finish(mesh, await promote(mesh))
+            heard = failover.manifest
+            us_east.disk = type(us_east.disk)(incarnation=2)
+            mesh.mend()
+            await us_east.start()
+            await asyncio.sleep(10.0)
+            assert target.failover(failover.id).manifest == heard
+
+
+class TestBarring:
+    @in_virtual_time
+    async def test_a_source_that_is_barred_does_not_claim_again_after_its_claim_was_deleted(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            plan = await target.plan("eu-west", break_glass=True)
+            hold_target(target)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: source.failover(plan.id).state is State.GATHERING)
+            await mesh.store.transact([], [Delete(LEASES.key("default"))])
+            await asyncio.sleep(3 * TTL)
+            assert await mesh.claims() == {}
+            assert source.admitting == {}
+
+    @in_virtual_time
+    async def test_a_source_that_restarts_meanwhile_does_not_claim_either(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            plan = await target.plan("eu-west", break_glass=True)
+            hold_target(target)
+            await target.step(plan, "promote", wait=0)
+            await source.kill()
+            await asyncio.sleep(TTL + 1)
+            await source.start()
+            await asyncio.sleep(TTL)
+            assert await mesh.claims() == {}
+            assert source.admitting == {}
+
+    @in_virtual_time
+    async def test_after_an_abort_it_claims_again_and_admits(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            plan = await target.plan("eu-west", break_glass=True)
+            hold_target(target)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: not source.admitting)
+            await target.step(plan, "abort")
+            await mesh.until(lambda: source.admitting == {"default": 1})
+            await Producer(source).publish("a")
+
+    @in_virtual_time
+    async def test_fm01_a_second_operation_on_the_namespace_is_told_of_the_first(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            target = mesh["eu-west"]
+            first = await target.plan("eu-west", break_glass=True)
+            second = await mesh["ap-south"].plan("ap-south", break_glass=True)
+            hold_target(target)
+            await target.step(first, "promote", wait=0)
+            with pytest.raises((OperationInProgress, PreflightFailed), match=first.id):
+                await mesh["ap-south"].step(second, "promote", wait=0)
+
+
+class TestVerification:
+    @in_virtual_time
+    async def test_any_living_cluster_sees_the_canary(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            await mesh["us-east"].kill()
+            await asyncio.sleep(3.0)
+            done = await finish(mesh, await promote(mesh))
+            assert done.state is State.COMPLETED
+            assert [e.actor for e in done.journal if e.event == "canary_seen"] == ["ap-south"]
+
+    @in_virtual_time
+    async def test_with_nobody_else_alive_the_target_is_its_own_witness(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            for name in ("us-east", "ap-south"):
+                await mesh[name].kill()
+            await asyncio.sleep(TTL + 1)
+            done = await finish(mesh, await promote(mesh))
+            assert [e.actor for e in done.journal if e.event == "canary_seen"] == ["eu-west"]
+
+
+class TestMixedMesh:
+    @in_virtual_time
+    async def test_one_namespace_moves_and_the_others_of_the_source_stay(self, tmp_path):
+        async with running_mesh(tmp_path, namespaces=("default", "orders")) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            await promote(mesh, namespaces=("orders",), break_glass=True)
+            assert (source.admitting, target.admitting) == ({"default": 1}, {"orders": 2})
+            await Producer(source).publish("a")
+            await Producer(target, namespace="orders").publish("b")
+            await mesh.settle()
+            for site in mesh.sites.values():
+                assert (await delivered(site), await delivered(site, "orders")) == (["a"], ["b"])
+
+    @in_virtual_time
+    async def test_two_emergencies_of_one_dead_cluster_run_side_by_side(self, tmp_path):
+        async with running_mesh(tmp_path, namespaces=("default", "orders")) as mesh:
+            await mesh["us-east"].kill()
+            await asyncio.sleep(3.0)
+            one = await mesh["eu-west"].plan("eu-west", namespaces=("default",))
+            two = await mesh["ap-south"].plan("ap-south", namespaces=("orders",))
+            await asyncio.gather(mesh["eu-west"].step(one, "promote"), mesh["ap-south"].step(two, "promote"))
+            assert (mesh["eu-west"].admitting, mesh["ap-south"].admitting) == ({"default": 2}, {"orders": 2})
+
+
+def slow_disk(site):
+    """Its log commits nothing until the answered event is set."""
+    ready = asyncio.Event()
+    site.log.before_commit = ready.wait
+    return ready
+
+
+def hold_target(target):
+    """Its agent does nothing more in emergencies, so that a test can look at the middle."""
+    role = target.replicator._agent._emergency
+
+    async def nothing(failover):
+        pass
+
+    role.as_target = nothing
