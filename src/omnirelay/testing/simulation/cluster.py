@@ -6,12 +6,12 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from omnirelay.errors import TokenInvalid, Unreachable
+from omnirelay.errors import OmniRelayError, TokenInvalid, Unreachable
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model.batch import Batch, BatchHeader
@@ -82,6 +82,7 @@ class Cluster:
         self.client: SimulatedClient | None = None
         self.log: SimulatedLog | None = None
         self.replicator: Replicator | None = None
+        self._main_task: asyncio.Task[None] | None = None
         self.former: list[Process] = []
         self.able_since: float | None = None
         """Since when nothing has kept the process from acting on what the store says; None while something does."""
@@ -97,7 +98,8 @@ class Cluster:
         self._starts += 1
         self.process = Process(f"{self.name}/{self._starts}")
         self.client = self._store.connect(lambda: self._rng.expovariate(1.0) * self.store_delay)
-        self._loop.spawn(self.process, self._main(self.client)).add_done_callback(self._ended)
+        self._main_task = self._loop.spawn(self.process, self._main(self.client))
+        self._main_task.add_done_callback(self._ended)
         self._hinder("down", False)
 
     def kill(self, power_cut: bool = False) -> None:
@@ -115,6 +117,22 @@ class Cluster:
         self._hinder("down", True)
         self._hinder("paused", False)
         self._hinder("store", False)
+
+    def stop(self) -> None:
+        """As the daemon does on SIGTERM: streams end, loops end, the lease goes back, the log is closed."""
+        if self.replicator is not None and self.log is not None:
+            self._hinder("down", True)
+            self._loop.spawn(self.process, self._stop(self.replicator, self.log))
+
+    async def _stop(self, replicator: Replicator, log: SimulatedLog) -> None:
+        self._network.vanish(self.name, silently=False)
+        assert self._main_task is not None
+        self._main_task.cancel()
+        await asyncio.gather(self._main_task, return_exceptions=True)
+        with suppress(OmniRelayError):
+            await replicator.release()
+        await log.close()
+        self.kill()
 
     def pause(self, paused: bool) -> None:
         """The process stands still, or goes on: its machine swaps, migrates, is stopped by a debugger."""

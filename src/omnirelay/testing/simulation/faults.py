@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from omnirelay.testing.memory_coordination import Fault as StoreFault
 from omnirelay.testing.simulation.cluster import Cluster
+from omnirelay.testing.simulation.loop import Process
 from omnirelay.testing.simulation.network import Network
+from omnirelay.testing.simulation.workload import SimulatedProducer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,9 @@ class Victims:
 
     clusters: dict[str, Cluster]
     network: Network
+    producers: list[SimulatedProducer]
+    buried: list[Process]
+    """Where the dead are kept until the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,28 @@ def crash(victims: Victims, rng: random.Random) -> Trouble | None:
 def power_cut(victims: Victims, rng: random.Random) -> Trouble | None:
     """As `crash`, but a prefix of what waited for the disk has reached it, and peers hear nothing."""
     return _down(victims, rng, power_cut=True)
+
+
+def stop(victims: Victims, rng: random.Random) -> Trouble | None:
+    """SIGTERM: the process gives its lease back and ends in order."""
+    cluster = _cluster(victims, rng)
+    if cluster.replicator is None or not cluster.process.runs:
+        return None
+    cluster.stop()
+
+    def end() -> None:
+        cluster.kill()  # whatever has not ended by now
+        cluster.start()
+
+    return Trouble(f"{cluster.name} is stopped", end)
+
+
+def restarted_producer(victims: Victims, rng: random.Random) -> Trouble | None:
+    """A producer is killed and at once started again; what it had sent may still be on its way."""
+    producer = rng.choice(victims.producers)
+    victims.buried.append(producer.kill())
+    producer.start()
+    return Trouble(f"{producer.name} is killed and started again", lambda: None)
 
 
 def pause(victims: Victims, rng: random.Random) -> Trouble | None:
@@ -142,6 +169,8 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         crash,
         power_cut,
+        stop,
+        restarted_producer,
         pause,
         partition,
         one_way,

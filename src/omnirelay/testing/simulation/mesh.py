@@ -55,14 +55,16 @@ class Mesh(logging.Handler):
         self.checkers: list[Checker] = [kind(self.facts, self.fail) for kind in CHECKERS]
         self.after_step_checkers = [c for c in self.checkers if type(c).after_step is not Checker.after_step]
         self.producers = [self._producer(i, spaces[i % len(spaces)]) for i in range(scenario.producers)]
+        homes = {**{f"at-{name}": [name] for name in names}, "anywhere": list(names)}
         self.consumers = [
-            SimulatedConsumer(f"reader-of-{space}-at-{name}", space, [name], self.network, self, self._rng())
+            SimulatedConsumer(f"reader-of-{space}-{home}", space, clusters, self.network, self, self._rng())
             for space in spaces
-            for name in names
+            for home, clusters in homes.items()
         ]
         self.operators = [
             Operator(f"operator-{i}", self.clusters, self._rng(), self._say) for i in range(scenario.operators)
         ]
+        self._buried: list[Process] = []
         self._troubles: dict[Trouble, None] = {}
         self._nemesis: asyncio.Task[None] | None = None
         self._offering: asyncio.Task[None] | None = None
@@ -81,7 +83,7 @@ class Mesh(logging.Handler):
         for cluster in self.clusters.values():
             cluster.start()
         for producer in self.producers:
-            self.loop.spawn(Process(producer.name), producer.run())
+            producer.start()
         for consumer in self.consumers:
             self.loop.spawn(Process(consumer.name), consumer.run())
         await asyncio.sleep(WARM_UP_SECONDS)
@@ -118,7 +120,7 @@ class Mesh(logging.Handler):
         while any(weights):
             await asyncio.sleep(rng.expovariate(1.0) * self.scenario.fault_seconds)
             (kind,) = rng.choices(kinds, weights)
-            trouble = FAULTS[kind](Victims(self.clusters, self.network), rng)
+            trouble = FAULTS[kind](Victims(self.clusters, self.network, self.producers, self._buried), rng)
             if trouble is not None:
                 self.faults += 1
                 self._say(trouble.what)
@@ -241,6 +243,8 @@ class Mesh(logging.Handler):
             cluster.kill()
             for process in cluster.former:
                 self.loop.bury(process)
+        for process in self._buried:
+            self.loop.bury(process)
         for connection in list(self.network.connections):
             connection.snap()
 

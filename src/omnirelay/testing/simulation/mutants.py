@@ -130,7 +130,7 @@ def producer_table_not_replicated() -> Iterator[None]:
         yield
 
 
-@_mutant("I4")
+@_mutant("I4", "I1")
 @contextmanager
 def lease_not_rechecked_before_the_acknowledgement() -> Iterator[None]:
     with patch.object(Ownerships, "still", lambda self, namespace, epoch: None):

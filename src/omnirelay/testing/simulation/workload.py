@@ -24,7 +24,7 @@ from omnirelay.ports.streams import (
     SubscribeRequest,
 )
 from omnirelay.runtime.tasks import alongside
-from omnirelay.testing.simulation.loop import VirtualLoop
+from omnirelay.testing.simulation.loop import Process, VirtualLoop
 from omnirelay.testing.simulation.network import Network, Side
 
 SILENCE_SECONDS = 10.0
@@ -50,7 +50,8 @@ class Listener(Protocol):
 
 
 class SimulatedProducer:
-    """Offers batches whose payloads are unique in the run: `p1/17`."""
+    """An application that offers batches whose payloads are unique in the run: `p1/17`. Killed and started again it
+    keeps its id, and knows nothing else any more."""
 
     def __init__(
         self,
@@ -68,11 +69,26 @@ class SimulatedProducer:
         self._network = network
         self._listener = listener
         self._rng = rng
+        self._clusters = clusters
         self._finder = Finder(clusters)
         self._outbox = Outbox(name, LIMITS)
         self._payloads: deque[bytes] = deque()
         self._offered = 0
         self._work = asyncio.Event()
+        self._process = Process(name)
+
+    def start(self) -> None:
+        self._finder = Finder(self._clusters)
+        self._outbox = Outbox(self.name, LIMITS)
+        self._payloads = deque()
+        self._process = Process(self.name)
+        self._loop.spawn(self._process, self.run())
+
+    def kill(self) -> Process:
+        """Returns what is dead now."""
+        self._loop.kill(self._process)
+        self._network.vanish(self.name, silently=False)
+        return self._process
 
     @property
     def unacknowledged(self) -> int:
@@ -80,7 +96,7 @@ class SimulatedProducer:
 
     def offer(self) -> None:
         """Hands over one more batch, if there is room."""
-        if not self._outbox.has_room(64):
+        if self._process.killed or not self._outbox.has_room(64):
             return
         self._offered += 1
         payload = f"{self.name}/{self._offered}".encode()
