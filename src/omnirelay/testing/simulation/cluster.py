@@ -190,6 +190,8 @@ class Cluster:
             clock=self.clock,
             encode_header=self._encode,
             control_records=str.encode,
+            with_provenance=lambda records, header: records + f"|{header.origin}:{header.first_sequence}".encode(),
+            decode_records=lambda records: (),
             sign=lambda token: replace(token, signature=_signature(self.name)),
             verify=_verify,
             host=self._host,

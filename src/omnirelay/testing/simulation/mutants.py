@@ -10,7 +10,6 @@ gather, only the next ownership consulted for fenced-ness, fencing by version ve
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -26,8 +25,10 @@ from omnirelay.ports.log import EpochGuard
 from omnirelay.replication.picture import LogPicture
 from omnirelay.replication.receiver import Decision, receive
 from omnirelay.runtime import failovers, sequencer
+from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.agent import Agent
 from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.planned_role import PlannedRole
 from omnirelay.runtime.sequencer import Queued, Sequencer
 
 Planting = Callable[[], AbstractContextManager[Any]]
@@ -78,7 +79,7 @@ def epoch_check_skipped_on_append() -> Iterator[None]:
 @_mutant("I10")
 @contextmanager
 def drain_without_deadline() -> Iterator[None]:
-    with patch.object(Agent, "_deadline", lambda self, failover: math.inf):
+    with patch.object(Acting, "passed", lambda self, failover, step, began_at, seconds: False):
         yield
 
 
@@ -142,20 +143,22 @@ def lease_not_rechecked_before_the_acknowledgement() -> Iterator[None]:
 def drain_undone_without_compare_and_set() -> Iterator[None]:
     """When the deadline passes the source just opens again, and the record goes on saying that it drains."""
     keep_closed = Agent._keep_closed
-    as_source = Agent._as_source
+    as_source = PlannedRole.as_source
 
-    def expired(self: Agent, failover: Failover) -> bool:
-        mine = failover.source == self._cluster and failover.state in SOURCE_CLOSED
-        return mine and self._clock.monotonic() >= self._deadline(failover)
+    def expired(acting: Acting, failover: Failover) -> bool:
+        mine = failover.source == acting.cluster and failover.state in SOURCE_CLOSED
+        timeout = failover.request.limits.drain_timeout_seconds
+        return mine and acting.passed(failover, "drain", failover.drain_started_at, timeout)
 
     def opens(self: Agent) -> None:
-        due = {id: failover for id, failover in self._view.failovers.items() if not expired(self, failover)}
-        with patch.object(self._view, "failovers", due):
+        view = self._acting.view
+        due = {id: failover for id, failover in view.failovers.items() if not expired(self._acting, failover)}
+        with patch.object(view, "failovers", due):
             keep_closed(self)
 
-    async def idles(self: Agent, failover: Failover) -> None:
-        if not expired(self, failover):
+    async def idles(self: PlannedRole, failover: Failover) -> None:
+        if not expired(self._acting, failover):
             await as_source(self, failover)
 
-    with patch.object(Agent, "_keep_closed", opens), patch.object(Agent, "_as_source", idles):
+    with patch.object(Agent, "_keep_closed", opens), patch.object(PlannedRole, "as_source", idles):
         yield

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from omnirelay.errors import OmniRelayError
-from omnirelay.failover.planned import HOLDS_LOCK, OPEN
+from omnirelay.failover.modes import HOLDS_LOCK, is_open
 from omnirelay.failover.record import Failover, Limits, Mode, Request, State
 from omnirelay.runtime.audit import Actor
 from omnirelay.runtime.failovers import StepResult
@@ -128,7 +128,7 @@ async def _open_failovers(replicator: Replicator) -> list[Failover]:
     """What is under way, or waits for somebody to begin."""
     await replicator.view.refresh()
     found = replicator.failovers.all()
-    return [f for f in found if f.state in HOLDS_LOCK] or [f for f in found if f.state in OPEN]
+    return [f for f in found if f.state in HOLDS_LOCK] or [f for f in found if is_open(f)]
 
 
 def _title(failover: Failover) -> str:

@@ -149,7 +149,8 @@ class SimulatedProducer:
         while (ack := await stream.receive()) is not None:
             assert isinstance(ack, PublishAck)
             said = PublishResult(ack.producer_sequence, ack.count, cluster, ack.epoch, ack.position, ack.duplicate)
-            self._tell(self._outbox.acknowledged(said, self._loop.time()))
+            for result in self._outbox.acknowledged(said, self._loop.time()):
+                self._tell(result)
             self._work.set()
         raise Unreachable(f"{cluster} ended the stream")
 
