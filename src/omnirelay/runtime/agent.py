@@ -72,7 +72,10 @@ class Agent:
                 _log.warning("failover %s: %s", failover.id, error.message)
 
     async def _act(self, failover: Failover) -> None:
-        if failover.plan.expires_at < self._acting.now() and failover.state in (State.AWAITING_APPROVAL, State.APPROVED):
+        if failover.plan.expires_at < self._acting.now() and failover.state in (
+            State.AWAITING_APPROVAL,
+            State.APPROVED,
+        ):
             await self._acting.change(failover, lambda f: workflow.expire(f, self._acting.now()), "expired")
             return
         role = self._emergency if failover.request.mode is Mode.EMERGENCY else self._planned
@@ -103,8 +106,8 @@ class Agent:
             acting.ownerships.close(namespace, target)
 
     def _keep_held(self) -> None:
-        """Nothing is applied of a log whose cut this cluster is taking: it would be fenced although it is here. That goes
-        for every earlier owner's log too: what comes late in one of them closes a hole, and the prefix jumps."""
+        """Nothing is applied of a log whose cut this cluster is taking: it would be fenced although it is here. That
+        goes for every earlier owner's log too: what comes late in one of them closes a hole, and the prefix jumps."""
         view = self._acting.view
         logs = {name: {o.origin for o in route.history} for name, route in view.routing.routes.items()}
         held = held_origins(self._acting.cluster, view.failovers, logs) - {self._acting.sequencer.origin}

@@ -77,10 +77,10 @@ class EmergencyRole:
     async def _fence(self, failover: Failover) -> None:
         """Waits until no claim of the source can be valid, then takes the cut from what is durable.
 
-        A source that is dead renews nothing, so its claim ends within one ttl. If it does not, the claim is replaced by a
-        mark that lives one ttl: its holder sees at the next renewal that the claim is not its own any more, and the mark's
-        end, which the store decides, comes after the last moment at which the holder could have used it. So a key that is
-        not there always means that nobody may admit, whoever removed it and however often.
+        A source that is dead renews nothing, so its claim ends within one ttl. If it does not, the claim is replaced
+        by a mark that lives one ttl: its holder sees at the next renewal that the claim is not its own any more, and
+        the mark's end, which the store decides, comes after the last moment at which the holder could have used it.
+        So a key that is not there always means that nobody may admit, whoever removed it and however often.
         """
         acting = self._acting
         claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
@@ -89,7 +89,8 @@ class EmergencyRole:
             if not failover.revoked and acting.waited(failover, "expiry", ttl + EXPIRY_SLACK_SECONDS):
                 mark = await acting.store.grant_lease(ttl)
                 also: list[Write] = [
-                    Put(LEASES.key(n), LEASES.encode(LeaseClaim(failover.source, 0, revoked=True)), mark) for n in claimed
+                    Put(LEASES.key(n), LEASES.encode(LeaseClaim(failover.source, 0, revoked=True)), mark)
+                    for n in claimed
                 ]
                 await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
             return

@@ -346,7 +346,9 @@ def test_fm34_a_failed_verification_says_what_is_missing_and_starts_again_with_n
     again = workflow.request_verify(f, "bob", at(40))
     assert (again.state, again.canaries, again.seen, again.problem) == (State.PROMOTED, {}, {}, "")
     assert again.verify_requested_at == at(40)
-    assert workflow.see_canaries(again, ["default"], "us-east", at(41)) is again, "that canary was an earlier verification's"
+    assert workflow.see_canaries(again, ["default"], "us-east", at(41)) is again, (
+        "that canary was an earlier verification's"
+    )
     for namespace in REQUEST.namespaces:
         again = workflow.write_canaries(again, {namespace: a_canary(namespace, at(42))}, at(42))
         again = workflow.see_canaries(again, [namespace], "us-east", at(43))
