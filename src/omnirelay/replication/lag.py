@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 
-
 RATE_SECONDS = 5.0
 """How fast the moving average of a peer's rate follows."""
 
