@@ -6,9 +6,8 @@
     drained             the target has proven that it holds the barrier; nobody admits writes
     promoted            ownership, epoch, cut and routing changed in one compare-and-set (I8); the target admits writes
     verified            a canary went through the new active and came back to the old one
-    verify_failed       the canary did not come back in time: writes go on, the way home is not proven. It may be
-    verified
-                        again, or completed with a reason when the old active is gone for good
+    verify_failed       the canary did not come back in time: writes go on, the way home is not proven; it may be
+                        verified again, or completed for a reason when the old active is gone for good
     completed           the report is closed
     aborted             undone before promotion, by a person or by the drain's deadline; the source admits writes
 
