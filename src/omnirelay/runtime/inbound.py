@@ -156,8 +156,9 @@ class Inbound:
     def _refuse_left_out(self, session: _Session, head: VersionVector, now: float) -> None:
         """A batch left out at the end of a log is followed by nothing that would show the gap (I3): what a peer goes on
         announcing and does not send is asked for again, by another stream."""
-        heads = self._sequencer.log.heads
-        lacks = [o for o in session.origins if head[o] > (heads[o].sequence if o in heads else 0)]
+        # What waits for a slow disk has come.
+        taken = self._sequencer.queued_vector()
+        lacks = [origin for origin in session.origins if head[origin] > taken[origin]]
         if not lacks:
             session.lacking_since = None
         elif session.lacking_since is None:

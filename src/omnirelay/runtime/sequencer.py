@@ -151,6 +151,10 @@ class Sequencer:
         while origin in self._held:
             await self._moved.wait_beyond(self._moved.version)
 
+    def queued_vector(self) -> VersionVector:
+        """What is durable here or on its way to the disk."""
+        return self._picture.vector if self._picture is not None else self.log_vector()
+
     def log_vector(self) -> VersionVector:
         """What is durable here."""
         return VersionVector({origin: head.sequence for origin, head in self.log.heads.items()})
