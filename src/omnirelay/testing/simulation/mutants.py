@@ -20,7 +20,7 @@ from omnirelay.failover import workflow
 from omnirelay.failover.planned import SOURCE_CLOSED
 from omnirelay.failover.record import Failover, State
 from omnirelay.model.batch import Batch
-from omnirelay.model.routing import Ownership, RoutingDocument
+from omnirelay.model.routing import Route, RoutingDocument
 from omnirelay.ports.log import EpochGuard
 from omnirelay.replication.picture import LogPicture
 from omnirelay.replication.receiver import Decision, receive
@@ -30,6 +30,8 @@ from omnirelay.runtime.agent import Agent
 from omnirelay.runtime.ownership import Ownerships
 from omnirelay.runtime.planned_role import PlannedRole
 from omnirelay.runtime.sequencer import Queued, Sequencer
+from omnirelay.testing.batches import head_after
+from omnirelay.testing.memory_log import MemoryLog, OriginOnDisk
 
 Planting = Callable[[], AbstractContextManager[Any]]
 
@@ -57,22 +59,16 @@ def _mutant(*breaks: str) -> Callable[[Planting], Planting]:
 @_mutant("I2", "I1")
 @contextmanager
 def epoch_check_skipped_on_append() -> Iterator[None]:
-    """Whoever holds the lease writes, in the epoch that its own log knows, whatever has become of that epoch."""
-    append = Sequencer._append
+    """A cluster judges by the epoch in its own log alone, however old that is, and the log does not look at all."""
+    route, append = Ownerships._route, Sequencer._append
 
-    def admit(self: Ownerships, namespace: str) -> Ownership:
-        route = self._sequencer.routes().get(namespace) or self._route(namespace)
-        claim = self._claims.get(namespace)
-        if namespace in self._closed:
-            raise self._draining(route, self._closed[namespace])
-        if not claim or not self._lease or not self._lease.admits(self._clock.monotonic(), self._timing):
-            raise self._not_active(route)
-        return route.current
+    def installed(self: Ownerships, namespace: str) -> Route:
+        return self._sequencer.routes().get(namespace) or route(self, namespace)
 
     def unguarded(self: Sequencer, batch: Batch, guard: EpochGuard | None) -> Queued:
         return append(self, batch, None)
 
-    with patch.object(Ownerships, "admit", admit), patch.object(Sequencer, "_append", unguarded):
+    with patch.object(Ownerships, "_route", installed), patch.object(Sequencer, "_append", unguarded):
         yield
 
 
@@ -102,16 +98,21 @@ def promote_without_recheck() -> Iterator[None]:
         yield
 
 
-@_mutant("I12")
+@_mutant("I3")
 @contextmanager
 def gap_ignored() -> Iterator[None]:
-    """What does not follow is passed over, and the stream goes on."""
+    """What comes is applied, whether it follows or not; the log, which would refuse it too, is as careless."""
 
     def careless(picture: LogPicture, batch: Batch) -> Decision:
         decision = receive(picture, batch)
-        return Decision.DUPLICATE if decision is Decision.GAP else decision
+        return Decision.APPLY if decision is Decision.GAP else decision
 
-    with patch.object(sequencer, "receive", careless):
+    def append(self: MemoryLog, batch: Batch, guard: EpochGuard | None) -> None:
+        on_disk = self._disk.origins.setdefault(batch.header.origin, OriginOnDisk())
+        on_disk.batches.append(batch)
+        on_disk.head = head_after(on_disk.head, batch)
+
+    with patch.object(sequencer, "receive", careless), patch.object(MemoryLog, "_append", append):
         yield
 
 
