@@ -18,7 +18,7 @@ async def test_fm35_an_active_that_comes_back_without_its_log_admits_nothing_and
         await active.kill()
         active.disk = MemoryDisk()
         await active.start()
-        await mesh.until(lambda: active.replicator.reporter.problems())
+        await mesh.until(active.replicator.reporter.problems)
         [problem] = active.replicator.reporter.problems()
         assert "holds us-east up to 3, this cluster itself up to 0" in problem
         with pytest.raises(LogRebuilt):
