@@ -62,7 +62,8 @@ class Mesh(logging.Handler):
             for home, clusters in homes.items()
         ]
         self.operators = [
-            Operator(f"operator-{i}", self.clusters, self._rng(), self._say) for i in range(scenario.operators)
+            Operator(f"operator-{i}", self.clusters, scenario.dithers, self._rng(), self._say)
+            for i in range(scenario.operators)
         ]
         self._buried: list[Process] = []
         self._troubles: dict[Trouble, None] = {}

@@ -32,8 +32,6 @@ HANDS_ON_SECONDS = 0.1
 """About how long the next call takes to be made, "..."""
 DITHERS_SECONDS = 3.0
 """... and how long when the operator thinks about it first."""
-DITHERS = 0.15
-"""Probability of that."""
 REHEARSES = 0.1
 """Probability of a dry run before the step."""
 RESUMES = 0.7
@@ -45,13 +43,20 @@ class Vanished(Exception):
 
 
 class Operator:
-    """`trace` takes a line of what it does. After `retire` it begins nothing new, but finishes what lies about."""
+    """`dithers` is how likely it thinks before a call; `trace` takes a line of what it does.
+    After `retire` it begins nothing new, but finishes what lies about."""
 
     def __init__(
-        self, name: str, clusters: dict[str, Cluster], rng: random.Random, trace: Callable[[str], None]
+        self,
+        name: str,
+        clusters: dict[str, Cluster],
+        dithers: float,
+        rng: random.Random,
+        trace: Callable[[str], None],
     ) -> None:
         self.name = name
         self._clusters = clusters
+        self._dithers = dithers
         self._rng = rng
         self._trace = trace
         self._actor = Actor(f"operator/{name}", "mtls")
@@ -119,7 +124,7 @@ class Operator:
         """Of any cluster: a caller does not know who is alive."""
         if not self._steadfast and self._rng.random() < VANISHES:
             raise Vanished
-        seconds = DITHERS_SECONDS if self._rng.random() < DITHERS else HANDS_ON_SECONDS
+        seconds = DITHERS_SECONDS if self._rng.random() < self._dithers else HANDS_ON_SECONDS
         await asyncio.sleep(self._rng.expovariate(1.0) * seconds)
         return await self._rng.choice(list(self._clusters.values())).call(self.name, work)
 

@@ -91,10 +91,10 @@ def _run(scenario: Scenario, seed: int) -> Report:
         _play(loop, mesh)
         return _report(scenario, seed, loop, mesh, time.process_time() - started)
     finally:
+        _clear(loop, mesh)
         _log.removeHandler(mesh)
         _log.setLevel(level)
         _log.propagate = propagate
-        _clear(loop, mesh)
         gc.enable()
 
 

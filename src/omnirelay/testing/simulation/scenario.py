@@ -26,6 +26,8 @@ class Scenario:
     operators: int = 2
     operator_seconds: float = 4.0
     """Between two shifts of one operator."""
+    dithers: float = 0.15
+    """Probability that an operator takes seconds rather than tenths of one before the next call."""
     fault_seconds: float = 2.0
     """Between two faults."""
     lasting_seconds: float = 4.0
