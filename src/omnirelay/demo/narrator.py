@@ -25,6 +25,8 @@ class Narrator:
         """Rows of name, figure and remark."""
         if self._stream.isatty():
             drawn = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", show_header=False)
+            for whole in (True, True, False):
+                drawn.add_column(no_wrap=whole)
             for row in rows:
                 drawn.add_row(*(Text(cell) for cell in row))
             Console(file=self._stream).print(drawn)
