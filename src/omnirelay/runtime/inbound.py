@@ -144,7 +144,7 @@ class Inbound:
             session.moved.fire()
         elif isinstance(message, Batch):
             if message.header.origin == session.origin:
-                session.link.inbound.arrived(message.header.last_sequence, now)
+                session.link.inbound.arrived(message.header.last_sequence, message.size, now)
             await self._apply(session, message)
         else:
             raise BadRequest(f"{self._peer} sent `accepted` twice")
