@@ -92,10 +92,16 @@ def files(checkout: Path) -> Mapping[Path, tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)], ids=["Ctrl-C", "terminated"]
+    ("moment", "number", "status"),
+    [
+        ("publishing", signal.SIGINT, 130),
+        ("publishing", signal.SIGTERM, 130),
+        ("waits for approval", signal.SIGINT, 130),
+        ("waits for approval", signal.SIGTERM, 130),
+        ("kill -9", signal.SIGINT, 130),
+    ],
 )
-@pytest.mark.parametrize("moment", ["publishing", "waits for approval"])
-def test_interrupted_it_leaves_no_process(checkout: Path, number: signal.Signals, status: int, moment: str) -> None:
+def test_interrupted_it_leaves_no_process(checkout: Path, moment: str, number: signal.Signals, status: int) -> None:
     with demo(checkout) as process:
         read_until(process, moment)
         process.send_signal(number)
