@@ -10,6 +10,7 @@ import time
 
 import check
 import collection
+import failure_modes
 from outcome import BIN, REPORTS, ROOT, Outcome, environment, junit
 
 # In the order in which they should fail: the quick ones first. The Makefile makes a target of each.
@@ -55,6 +56,7 @@ def main() -> int:
     if chosen.tier:
         return tier(chosen.tier, chosen.arguments).report()
     total = check.run() + collection.run() + strays()
+    total += failure_modes.run([ROOT / folder for folder in TIERS.values()])
     for name in TIERS:
         total += tier(name, [])
     return total.report()

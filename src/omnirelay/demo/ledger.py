@@ -1,8 +1,8 @@
 """What producers were promised and what consumers got, kept outside the mesh, and the verdict on the two.
 
 A record is known by its producer, its serial number and a checksum of what it holds, so a record that arrives with
-other content is not the one that was promised. Nothing here asks the mesh: every figure of a report comes from these
-books. Times are seconds of one monotonic clock, given by the caller.
+other content is not the one that was promised. What a fence took back was not delivered. Nothing here asks the mesh:
+every figure of a report comes from these books. Times are seconds of one monotonic clock, given by the caller.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from math import inf
 from typing import NamedTuple
 
 from omnirelay.demo.workload import identity
@@ -35,10 +36,11 @@ def mark(record: Record) -> Mark:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """A producer learnt at `at` that `marks` are durable."""
+    """A producer learnt at `at` that `marks` are durable, committed in `epoch`."""
 
     at: float
     marks: Sequence[Mark]
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +63,33 @@ class Ledger:
 
     def __init__(self, producers: Iterable[str], clusters: Iterable[str]) -> None:
         self.sent: dict[str, list[Mark]] = {producer: [] for producer in producers}
+        self.sendings: dict[str, list[tuple[float, Sequence[Mark]]]] = {producer: [] for producer in self.sent}
+        """When which records were handed over."""
         self.acknowledgements: dict[str, list[Acknowledgement]] = {producer: [] for producer in self.sent}
+        self.killed: dict[str, float] = {}
+        """Producers that were killed, and when."""
         self.received: dict[str, list[Mark]] = {cluster: [] for cluster in clusters}
         self.taken_back: set[Mark] = set()
         self.acknowledged = 0
         """Records."""
+        self.held: dict[str, set[Mark]] = {cluster: set() for cluster in self.received}
+        """What each cluster has delivered and not taken back."""
         self._places: dict[str, list[Cursor]] = {cluster: [] for cluster in self.received}
-        self._furthest: dict[tuple[str, str], int] = {}
 
-    def send(self, producer: str, records: Iterable[Record]) -> list[Mark]:
+    def send(self, producer: str, records: Iterable[Record], at: float = 0.0) -> list[Mark]:
         """The records that are handed to a producer, and what to acknowledge them by."""
         marks = [mark(record) for record in records]
         self.sent[producer] += marks
+        self.sendings[producer].append((at, marks))
         return marks
 
-    def acknowledge(self, producer: str, marks: Sequence[Mark], at: float) -> None:
-        self.acknowledgements[producer].append(Acknowledgement(at, marks))
+    def acknowledge(self, producer: str, marks: Sequence[Mark], at: float, epoch: int = 0) -> None:
+        self.acknowledgements[producer].append(Acknowledgement(at, marks, epoch))
         self.acknowledged += len(marks)
+
+    def kill(self, producer: str, at: float) -> None:
+        """The producer is gone, with everything that it had not been told of."""
+        self.killed.setdefault(producer, at)
 
     def deliver(self, cluster: str, first: Cursor, records: Sequence[Record]) -> None:
         """Consecutive records that the consumer at `cluster` got, the first of them at `first`."""
@@ -85,29 +97,56 @@ class Ledger:
             got = mark(record)
             self.received[cluster].append(got)
             self._places[cluster].append(Cursor(first.epoch, first.sequence + index))
-            seen = (cluster, got.producer)
-            self._furthest[seen] = max(got.serial, self._furthest.get(seen, -1))
+            self.held[cluster].add(got)
 
     def take_back(self, cluster: str, cut: Cursor) -> None:
         """The consumer at `cluster` is told that what it got beyond `cut` is not valid."""
         places, received = self._places[cluster], self.received[cluster]
         while places and places[-1] > cut:
             places.pop()
-            self.taken_back.add(received.pop())
+            got = received.pop()
+            self.taken_back.add(got)
+            self.held[cluster].discard(got)
 
-    def all_delivered(self) -> bool:
-        """Whether every cluster has delivered each producer's last record, so that nothing more is to come."""
+    def promised(self, producers: Iterable[str] | None = None) -> set[Mark]:
+        """Every record that was acknowledged to these producers (all by default)."""
+        return {
+            promise
+            for producer in (self.acknowledgements if producers is None else producers)
+            for acknowledgement in list(self.acknowledgements[producer])
+            for promise in acknowledgement.marks
+        }
+
+    def all_delivered(self, clusters: Iterable[str] | None = None) -> bool:
+        """Whether these clusters (all by default) have delivered the last record that is due of each producer, so that
+        nothing more is to come: of a producer that was killed the last that was acknowledged, else the last."""
         return all(
-            self._furthest.get((cluster, producer), -1) == len(sent) - 1
-            for cluster in self.received
-            for producer, sent in self.sent.items()
+            last in self.held[cluster]
+            for producer in self.sent
+            if (last := self._last_due(producer)) is not None
+            for cluster in (self.received if clusters is None else clusters)
+        )
+
+    def _last_due(self, producer: str) -> Mark | None:
+        if producer not in self.killed:
+            return self.sent[producer][-1] if self.sent[producer] else None
+        acknowledged = [each for each in self.acknowledgements[producer] if each.marks]
+        return acknowledged[-1].marks[-1] if acknowledged else None
+
+    def accepted_at(self, epoch: int) -> float | None:
+        """When a producer first learnt that a write is durable in `epoch`."""
+        return min(
+            (each.at for told in self.acknowledgements.values() for each in list(told) if each.epoch == epoch),
+            default=None,
         )
 
     def outage(self, begin: float, end: float) -> float:
-        """The longest time that any producer went without an acknowledgement, of the time between the two moments."""
+        """The longest time that any producer went without an acknowledgement, of the time between the two moments.
+        Those that were killed by then wait for nothing."""
         return max(
             longest_gap([each.at for each in acknowledgements], begin, end)
-            for acknowledgements in self.acknowledgements.values()
+            for producer, acknowledgements in self.acknowledgements.items()
+            if self.killed.get(producer, inf) > end
         )
 
 
@@ -120,30 +159,30 @@ def longest_gap(times: Sequence[float], begin: float, end: float) -> float:
     return max(later - earlier for earlier, later in pairwise(points))
 
 
-def judge(ledger: Ledger) -> Verdict:
-    promised = {
-        promise
-        for acknowledgements in ledger.acknowledgements.values()
-        for acknowledgement in acknowledgements
-        for promise in acknowledgement.marks
+def judge(ledger: Ledger, begin: float = -inf, end: float = inf) -> Verdict:
+    """On the records that were handed over between the two moments; so each record counts in one stretch only."""
+    everything = {sent for marks in ledger.sent.values() for sent in marks}
+    meant = {
+        sent for sendings in ledger.sendings.values() for at, marks in sendings if begin <= at < end for sent in marks
     }
-    sent = {sent for marks in ledger.sent.values() for sent in marks}
+    promised = ledger.promised() & meant
     lost: set[Mark] = set()
     duplicated: set[Mark] = set()
     reordered: set[Mark] = set()
-    for received in ledger.received.values():
+    deliveries = [[got for got in received if got in meant] for received in ledger.received.values()]
+    for received in deliveries:
         counts = Counter(received)
         lost |= promised - counts.keys()
         duplicated |= {got for got, times in counts.items() if times > 1}
         reordered |= _out_of_order(received)
-    deliveries = list(ledger.received.values())
+    known = everything.issuperset(chain(*ledger.received.values()))
     return Verdict(
-        acknowledged=ledger.acknowledged,
+        acknowledged=len(promised),
         lost=len(lost),
         duplicated=len(duplicated),
         reordered=len(reordered),
-        fenced=len(ledger.taken_back),
-        consistent=all(each == deliveries[0] for each in deliveries) and sent.issuperset(chain(*deliveries)),
+        fenced=len(ledger.taken_back & meant),
+        consistent=all(each == deliveries[0] for each in deliveries) and known,
     )
 
 

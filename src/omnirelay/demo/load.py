@@ -2,6 +2,8 @@
 
 Producers send at a steady pace whatever the mesh answers: a producer that waited for its acknowledgement before it
 sent the next batch would hide an outage in fewer records. One consumer reads at every cluster, from the start.
+
+Some producers may live where a cluster lives, and die with it: what they had to send again dies with them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from omnirelay.demo.workload import Workload
 from omnirelay.errors import Unreachable
 
 PRODUCERS = 4
+DOOMED = ("doomed-1", "doomed-2")
+"""Producers that `kill` ends without a last word."""
+KILL_SECONDS = 5.0
 DELIVERY_SECONDS = 15.0
 """Longest wait, after the last acknowledgement, for the consumers to have everything."""
 
@@ -31,18 +36,28 @@ DELIVERY_SECONDS = 15.0
 class Load:
     """Use as `with Load(…) as load`: inside, records flow. `finish()` ends it in order, leaving the block at once."""
 
-    def __init__(self, clusters: Mapping[str, str], credentials: Credentials, *, rate: int, seed: int) -> None:
-        """`clusters`: gRPC endpoint by name; `rate`: records per second, of all producers together."""
-        producers = [f"demo-{number}" for number in range(1, PRODUCERS + 1)]
+    def __init__(
+        self,
+        clusters: Mapping[str, str],
+        credentials: Credentials,
+        *,
+        rate: int,
+        seed: int,
+        doomed: Sequence[str] = (),
+    ) -> None:
+        """`clusters`: gRPC endpoint by name; `rate`: records per second, of all producers together; `doomed`: the names
+        of further producers, to be killed."""
+        producers = [*(f"demo-{number}" for number in range(1, PRODUCERS + 1)), *doomed]
         self.ledger = Ledger(producers, clusters)
         self._clusters = clusters
         self._credentials = credentials
-        self._rate = rate / PRODUCERS
+        self._rate = rate / len(producers)
         self._seed = seed
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._progress = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
+        self._working: dict[str, asyncio.Task[None]] = {}
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
@@ -66,12 +81,33 @@ class Load:
     def wait_flowing(self, seconds: float) -> None:
         """Until every producer has been acknowledged and every consumer has read. Raises Unreachable when they are not
         in time."""
+        told, received = self.ledger.acknowledgements, self.ledger.received
+        if not self.wait_until(lambda: all(told.values()) and all(received.values()), seconds):
+            raise Unreachable(f"no records flow after {seconds:g} s")
+
+    def kill(self, producers: Sequence[str]) -> None:
+        """At once: what they had not been told of is in doubt, and what they keep is gone."""
+
+        def kill() -> None:
+            for producer in producers:
+                self.ledger.kill(producer, time.monotonic())
+                self._working[producer].cancel()
+            killed.set()
+
+        killed = threading.Event()
+        self._ask(kill)
+        killed.wait(KILL_SECONDS)
+        self.check()
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Whether it came true in time."""
         end = time.monotonic() + seconds
-        while not (all(self.ledger.acknowledgements.values()) and all(self.ledger.received.values())):
+        while not condition():
             self.check()
             if time.monotonic() > end:
-                raise Unreachable(f"no records flow after {seconds:g} s")
-            time.sleep(0.05)
+                return False
+            time.sleep(0.02)
+        return True
 
     def finish(self) -> Ledger:
         """Stops the producers, waits for their last acknowledgements and for the consumers to read them."""
@@ -103,7 +139,8 @@ class Load:
             consumers = [consuming.create_task(self._consume(*cluster)) for cluster in self._clusters.items()]
             async with asyncio.TaskGroup() as producing:
                 for producer in self.ledger.sent:
-                    producing.create_task(self._produce(producer, list(self._clusters.values())))
+                    working = producing.create_task(self._produce(producer, list(self._clusters.values())))
+                    self._working[producer] = working
             with suppress(TimeoutError):  # the verdict will say what is missing
                 async with asyncio.timeout(DELIVERY_SECONDS):
                     await self._all_delivered()
@@ -116,7 +153,7 @@ class Load:
         async with Producer(endpoints, producer_id=name, credentials=self._credentials) as producer:
             while not self._stopping.is_set():
                 records = workload.batch(time.time_ns() // 1_000_000)
-                marks = self.ledger.send(name, records)
+                marks = self.ledger.send(name, records, time.monotonic())
                 self._expect(name, marks, producer.send_nowait(records))
                 due += len(records) / self._rate
                 with suppress(TimeoutError):
@@ -126,7 +163,7 @@ class Load:
         def settled(future: asyncio.Future[PublishResult]) -> None:
             # A failure breaks the producer, which tells it to `_produce`; here it is only taken note of.
             if not future.cancelled() and future.exception() is None:
-                self.ledger.acknowledge(name, marks, time.monotonic())
+                self.ledger.acknowledge(name, marks, time.monotonic(), future.result().epoch)
 
         future.add_done_callback(settled)
 

@@ -1,4 +1,5 @@
-"""`omnirelay demo`: a mesh on this machine, events that flow, and a planned failover by the shipped playbook."""
+"""`omnirelay demo`: a mesh on this machine, events that flow, and three failovers by the shipped playbooks: a planned
+one, an emergency, and the way home."""
 
 from __future__ import annotations
 
@@ -11,12 +12,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from omnirelay.demo.ledger import judge
-from omnirelay.demo.load import Load
+from omnirelay.demo.emergency import compare_loss, emergency_failover, wait_returned
+from omnirelay.demo.failback import fail_back
+from omnirelay.demo.ledger import Ledger, judge
+from omnirelay.demo.load import DOOMED, Load
 from omnirelay.demo.mesh import CLIENT, REQUESTER, LocalMesh
 from omnirelay.demo.narrator import Narrator, describe
-from omnirelay.demo.planned import planned_failover
-from omnirelay.demo.report import OUTAGE_BAR_SECONDS, PLAYBOOK_BAR_SECONDS, Report, check_audit, planned_leg
+from omnirelay.demo.planned import Run, planned_failover
+from omnirelay.demo.report import (
+    ACCEPTED_BAR_SECONDS,
+    OUTAGE_BAR_SECONDS,
+    PLAYBOOK_BAR_SECONDS,
+    EmergencyLeg,
+    Leg,
+    Report,
+    Tally,
+    check_audit,
+    emergency_leg,
+    planned_leg,
+    tally,
+)
 from omnirelay.demo.workspace import DemoFailed, Workspace
 from omnirelay.errors import OmniRelayError
 
@@ -56,23 +71,51 @@ class Demo:
     def play(self) -> Report:
         say = self.narrator.say
         clusters = CLUSTERS[: self.options.clusters]
+        first, second, third = clusters[:FEWEST_CLUSTERS]
         say(f"starting {len(clusters)} clusters on loopback: {', '.join(clusters)}")
         with LocalMesh(self.workspace.mesh, clusters) as mesh:
             endpoints = {member.cluster: member.grpc for member in mesh.members.values()}
             rate, seed = self.options.rate, self.options.seed
             say(f"publishing {rate} events/s (seed {seed}), reading at every cluster")
-            with Load(endpoints, mesh.credentials(CLIENT), rate=rate, seed=seed) as load:
+            with Load(endpoints, mesh.credentials(CLIENT), rate=rate, seed=seed, doomed=DOOMED) as load:
                 load.wait_flowing(FLOW_SECONDS)
                 self.watch(mesh, load)
-                say(f"{REQUESTER} starts the planned failover to {clusters[1]}")
-                run = planned_failover(mesh, self.workspace, clusters[1], say)
-                self.timeline(run.record["journal"])
+                say(f"{REQUESTER} starts the planned failover from {first} to {second}")
+                planned = planned_failover(mesh, self.workspace, second, say)
+                self.timeline(planned.record["journal"])
+                self.watch(mesh, load)
+
+                emergency_began = time.monotonic()
+                say(f"the links stall; then {second} dies in the middle of it")
+                emergency = emergency_failover(mesh, load, self.workspace, second, third, say)
+                self.timeline(emergency.run.record["journal"])
+                self.watch(mesh, load)
+                say(f"{second} is started again; what it alone has is fenced, and comes in quarantine")
+                mesh.start(second)
+                wait_returned(mesh, emergency.run.record["id"], third)
+                loss = compare_loss(mesh, load, emergency.run.record["id"], third)
+                say(f"cut off: {loss.cut_off} acknowledged records; the manifest names {loss.manifest_records}")
+
+                failback_began = time.monotonic()
+                say(f"{REQUESTER} starts the failback to {second}; what was cut off is replayed")
+                failback = fail_back(mesh, self.workspace, emergency.run.record["id"], say)
+                self.timeline(failback.record["journal"])
                 self.watch(mesh, load)
                 say("stopping the producers; the consumers read to the end")
                 ledger = load.finish()
             say("comparing what was acknowledged with what each cluster delivered")
             return Report(
-                planned=planned_leg(run, judge(ledger), ledger.outage(run.begun, run.ended)), audit=check_audit(mesh)
+                planned=planned_leg(planned, judge(ledger, end=emergency_began), _outage(ledger, planned)),
+                emergency=emergency_leg(
+                    emergency,
+                    judge(ledger, emergency_began, failback_began),
+                    ledger.outage(emergency.killed_at, emergency.run.ended),
+                    ledger.accepted_at(emergency.run.epoch_after),
+                    loss,
+                ),
+                failback=planned_leg(failback, judge(ledger, failback_began), _outage(ledger, failback)),
+                run=tally(judge(ledger)),
+                audit=check_audit(mesh),
             )
 
     def watch(self, mesh: LocalMesh, load: Load) -> None:
@@ -94,27 +137,70 @@ class Demo:
             self.narrator.say(f"  {entry['at'][11:23]} {entry['step']:8} {entry['event']:14} {entry['actor']}")
 
 
+def _outage(ledger: Ledger, run: Run) -> float:
+    return ledger.outage(run.begun, run.ended)
+
+
 def _close(report: Report, narrator: Narrator, workspace: Workspace) -> int:
-    leg, audit = report.planned, report.audit
-    rows = [
-        ("failover", leg.failover_id, f"epoch {leg.epoch_before} -> {leg.epoch_after}"),
-        ("outage seen by producers", f"{leg.measured_outage_seconds:.3f} s", f"limit {OUTAGE_BAR_SECONDS} s"),
-        ("playbook", f"{leg.playbook_seconds:.1f} s", f"limit {PLAYBOOK_BAR_SECONDS} s, without the wait for approval"),
-        ("wait for approval", f"{leg.approval_wait_seconds:.1f} s", ""),
-        ("records acknowledged", f"{leg.acknowledged:,}", ""),
-        ("lost", str(leg.lost), f"{leg.predicted_loss} were predicted"),
-        ("duplicated", str(leg.duplicated), ""),
-        ("reordered", str(leg.reordered), ""),
-        ("fenced", str(leg.fenced), ""),
-        ("same records, same order", "yes" if leg.consistent else "NO", "at every cluster"),
-        ("audit chain", "verified" if audit.verified else "BROKEN", f"{audit.entries} entries, every cluster's copy"),
-    ]
-    narrator.table("Planned failover, by the producers' and consumers' own ledgers", rows)
+    by = "by the producers' and consumers' own ledgers"
+    home = f"limit {OUTAGE_BAR_SECONDS} s"
+    narrator.table(f"Planned failover, {by}", _rows(report.planned, home))
+    narrator.table(f"Emergency, {by}", _rows(report.emergency, "") + _emergency_rows(report.emergency))
+    narrator.table(f"Failback, {by}", _rows(report.failback, home))
+    run, audit = report.run, report.audit
+    narrator.table(
+        f"The whole run, {by}",
+        [
+            ("records acknowledged", f"{run.acknowledged:,}", "the replayed ones included"),
+            *_counts(run),
+            (
+                "audit chain",
+                "verified" if audit.verified else "BROKEN",
+                f"{audit.entries} entries, every copy",
+            ),
+        ],
+    )
     shortfalls = report.shortfalls()
     for shortfall in shortfalls:
         narrator.say(f"NOT GOOD ENOUGH: {shortfall}")
     narrator.say(f"report: {workspace.report}; logs: {workspace.logs}")
     return 1 if shortfalls else 0
+
+
+def _rows(leg: Leg, outage: str) -> list[tuple[str, str, str]]:
+    what = "without the wait for approval" if outage else "started at the kill"
+    playbook = f"limit {PLAYBOOK_BAR_SECONDS} s, {what}"
+    rows = [
+        ("failover", leg.failover_id, f"epoch {leg.epoch_before} -> {leg.epoch_after}"),
+        ("outage seen by producers", f"{leg.measured_outage_seconds:.3f} s", outage),
+        ("playbook", f"{leg.playbook_seconds:.1f} s", playbook),
+        ("records acknowledged", f"{leg.acknowledged:,}", ""),
+        *_counts(leg),
+        ("predicted loss", str(leg.predicted_loss), "at the most"),
+    ]
+    if outage:
+        rows.insert(3, ("wait for approval", f"{leg.approval_wait_seconds:.1f} s", ""))
+    return rows
+
+
+def _emergency_rows(leg: EmergencyLeg) -> list[tuple[str, str, str]]:
+    after = leg.accepted_after_seconds
+    return [
+        ("writes taken again", "NEVER" if after is None else f"after {after:.3f} s", f"limit {ACCEPTED_BAR_SECONDS} s"),
+        ("cut off", f"{leg.cut_off:,}", "acknowledged to producers that died with their cluster"),
+        ("named by the manifest", f"{leg.manifest_records:,}", f"{leg.in_doubt} of them never acknowledged"),
+        ("manifest agrees", "yes" if leg.manifest_exact else "NO", "record by record"),
+    ]
+
+
+def _counts(part: Tally) -> list[tuple[str, str, str]]:
+    return [
+        ("lost", str(part.lost), ""),
+        ("duplicated", str(part.duplicated), ""),
+        ("reordered", str(part.reordered), ""),
+        ("fenced", str(part.fenced), "read, and taken back"),
+        ("same records, same order", "yes" if part.consistent else "NO", "at every cluster"),
+    ]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=_positive, default=1000, help="events per second (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the events (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="of events before and after the failover (default: %(default)s)"
+        "--seconds", type=float, default=5.0, help="of events before and after each failover (default: %(default)s)"
     )
     parser.add_argument("--keep", action="store_true", help="leave the mesh's data in build/demo/mesh")
     parser.add_argument("--output", choices=("table", "json"), default="table", help="json: the report, on stdout")

@@ -112,9 +112,11 @@ class InboundLag:
         self.last_contact = now
         self._check(now)
 
-    def arrived(self, sequence: int, now: float) -> None:
-        """A batch that ends at `sequence` has come in, not yet durable."""
-        self.head = max(self.head, sequence)
+    def arrived(self, sequence: int, size: int, now: float) -> None:
+        """A batch of `size` bytes that ends at `sequence` has come in, not yet durable."""
+        if sequence > self.head:
+            # The stream has no gaps, so what was the head until now ends where this batch begins.
+            self.head, self.head_size = sequence, self.head_size + size
         self.last_contact = now
 
     def durable(self, applied: int, applied_size: int, now: float) -> None:

@@ -148,7 +148,7 @@ class Inbound:
         elif isinstance(message, Batch):
             session.lacking_since = None
             if message.header.origin == session.origin:
-                session.link.inbound.arrived(message.header.last_sequence, now)
+                session.link.inbound.arrived(message.header.last_sequence, message.size, now)
             await self._apply(session, message)
         else:
             raise BadRequest(f"{self._peer} sent `accepted` twice")

@@ -279,7 +279,7 @@ async def test_what_comes_while_an_append_fails_fails_too(place: Place, log: Log
     await log.append(batch)
 
 
-async def test_a_refusing_disk_fails_all_that_waits_and_the_log_resumes(place: Place, log: Log) -> None:
+async def test_fm36_a_refusing_disk_fails_all_that_waits_and_the_log_resumes(place: Place, log: Log) -> None:
     us, eu = Chain("us"), Chain("eu")
     await log.append(us.next())
     await log.install({"default": ROUTE_1})
@@ -571,7 +571,7 @@ async def test_retention_drops_the_oldest_of_all_origins_until_the_log_is_small_
     assert await log.retain(Retention(now_ms=9, max_age_ms=9, max_bytes=size, cap_bytes=BIG)) == {"us": 2, "eu": 2}
 
 
-async def test_retention_waits_for_the_slowest_peer(log: Log) -> None:
+async def test_fm25_retention_waits_for_the_slowest_peer(log: Log) -> None:
     await append_all(log, Chain("us").take(5))
     await append_all(log, Chain("ap").take(2))
     await log.record_cursor("eu", VersionVector({"us": 4, "ap": 2}))
@@ -587,7 +587,7 @@ async def test_retention_keeps_what_it_is_told_to_whatever_the_cap(log: Log) -> 
     assert await log.retain(replace(rule, keep_from={})) == {"us": batches[4].header.last_sequence + 1}
 
 
-async def test_retention_waits_for_nobody_beyond_the_cap(log: Log) -> None:
+async def test_fm25_retention_waits_for_nobody_beyond_the_cap(log: Log) -> None:
     batches = Chain("us").take(5)
     await append_all(log, batches)
     await log.record_cursor("eu", VersionVector())
@@ -611,7 +611,7 @@ async def test_a_log_goes_on_after_all_its_batches_were_dropped(place: Place, lo
 
 
 @pytest.mark.parametrize("reopen", [False, True])
-async def test_reading_below_what_is_retained(place: Place, log: Log, reopen: bool) -> None:
+async def test_fm25_reading_below_what_is_retained(place: Place, log: Log, reopen: bool) -> None:
     chain = Chain("us")
     batches = [*chain.take(2), chain.next(namespace="other"), *chain.take(2)]
     await append_all(log, batches)

@@ -1,5 +1,5 @@
-"""Many operations at once on a mixed-active mesh: each cluster is active for some namespaces and passive for the
-others, and each pair of clusters moves namespaces in both directions at the same time (I8; fm01)."""
+"""Many operations at once on a mixed-active mesh: each cluster is active for some namespaces, passive for the others,
+and each pair of clusters moves namespaces in both directions at the same time (I8; fm01)."""
 
 from __future__ import annotations
 

@@ -92,10 +92,16 @@ def files(checkout: Path) -> Mapping[Path, tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)], ids=["Ctrl-C", "terminated"]
+    ("moment", "number", "status"),
+    [
+        ("publishing", signal.SIGINT, 130),
+        ("publishing", signal.SIGTERM, 130),
+        ("waits for approval", signal.SIGINT, 130),
+        ("waits for approval", signal.SIGTERM, 130),
+        ("kill -9", signal.SIGINT, 130),
+    ],
 )
-@pytest.mark.parametrize("moment", ["publishing", "waits for approval"])
-def test_interrupted_it_leaves_no_process(checkout: Path, number: signal.Signals, status: int, moment: str) -> None:
+def test_interrupted_it_leaves_no_process(checkout: Path, moment: str, number: signal.Signals, status: int) -> None:
     with demo(checkout) as process:
         read_until(process, moment)
         process.send_signal(number)
@@ -119,22 +125,35 @@ def test_a_whole_demo_after_a_killed_one(checkout: Path) -> None:
     assert_good(written)
     until(lambda: not left_running(checkout), "no process is left")
     assert files(checkout) == before
-    assert sorted(path.name for path in (checkout / "build/demo").iterdir()) == [
-        "lock", "logs", "planned-report.json", "planned-report.md", "report.json",
-    ]  # fmt: skip
-    assert "PLAY RECAP" in (checkout / "build/demo/logs/planned_failover.log").read_text()
+    playbooks = ["emergency_failover", "failback", "planned_failover"]
+    assert sorted(path.name for path in (checkout / "build/demo").iterdir()) == sorted(
+        ["lock", "logs", "report.json", *(f"{name}-report.{kind}" for name in playbooks for kind in ("json", "md"))]
+    )
+    for name in playbooks:
+        assert "PLAY RECAP" in (checkout / f"build/demo/logs/{name}.log").read_text()
 
 
 def assert_good(report: dict[str, Any]) -> None:
-    leg = report["planned"]
-    assert {name: leg[name] for name in ("lost", "duplicated", "reordered", "fenced", "predicted_loss")} == {
-        "lost": 0, "duplicated": 0, "reordered": 0, "fenced": 0, "predicted_loss": 0,
-    }  # fmt: skip
-    assert leg["consistent"] is True
-    assert leg["acknowledged"] > 1000
-    assert (leg["epoch_before"], leg["epoch_after"]) == (1, 2)
-    assert 0 < leg["measured_outage_seconds"] < 1.0
-    assert 0 < leg["playbook_seconds"] < 15.0
+    legs = [report[name] for name in ("planned", "emergency", "failback")]
+    for part in (*legs, report["run"]):
+        assert {name: part[name] for name in ("lost", "duplicated", "reordered")} == {
+            "lost": 0, "duplicated": 0, "reordered": 0,
+        }  # fmt: skip
+        assert part["consistent"] is True
+        assert part["acknowledged"] > 1000
+    assert sum(leg["acknowledged"] for leg in legs) == report["run"]["acknowledged"]
+    assert [(leg["epoch_before"], leg["epoch_after"]) for leg in legs] == [(1, 2), (2, 3), (3, 4)]
+    assert len({leg["failover_id"] for leg in legs}) == 3
+    planned, emergency, failback = legs
+    for leg in (planned, failback):
+        assert (leg["fenced"], leg["predicted_loss"]) == (0, 0)
+        assert 0 < leg["measured_outage_seconds"] < 1.0
+    for leg in legs:
+        assert 0 < leg["playbook_seconds"] < 15.0
+    assert 0 < emergency["accepted_after_seconds"] < 8.0
+    assert emergency["cut_off"] > 0
+    assert emergency["manifest_records"] == emergency["cut_off"] + emergency["in_doubt"]
+    assert emergency["manifest_exact"] is True
     assert report["audit"]["verified"] is True
-    assert report["audit"]["entries"] > 10
-    assert set(report) == {"planned", "audit"}, "legs that do not exist yet are absent"
+    assert report["audit"]["entries"] > 30
+    assert set(report) == {"planned", "emergency", "failback", "run", "audit"}

@@ -157,7 +157,7 @@ class TestSteps:
         assert routing["namespaces"]["default"]["history"][-1]["cut"] == {"epoch": 1, "sequence": 40}
         assert mesh.view.locks == {}
 
-    async def test_a_dry_run_predicts_what_the_step_does_and_changes_nothing(self, mesh, agents):
+    async def test_fm29_a_dry_run_predicts_what_the_step_does_and_changes_nothing(self, mesh, agents):
         failover_id = await mesh.approved()
         for step in STEPS:
             before = await mesh.failovers.load(failover_id)
@@ -175,7 +175,7 @@ class TestSteps:
         assert (predicted["state"], predicted["next"]) == (done["state"], done["next"]) == ("aborted", [])
 
     @pytest.mark.parametrize("step", ["promote", "verify", "complete"])
-    async def test_a_dry_run_refuses_what_the_step_refuses(self, mesh, step):
+    async def test_fm29_a_dry_run_refuses_what_the_step_refuses(self, mesh, step):
         failover_id = await mesh.approved()
         predicted, refused = await mesh.step(failover_id, step, dry_run=True), await mesh.step(failover_id, step)
         assert (predicted.status_code, predicted.json()["code"]) == (409, "illegal_transition")

@@ -67,7 +67,7 @@ async def test_endpoints_that_do_not_answer_are_passed_over(mesh):
         assert (await p.send(records("a"))).cluster == "us-east"
 
 
-async def test_a_drain_and_a_promotion_are_not_seen_by_the_application(mesh):
+async def test_fm21_a_drain_and_a_promotion_are_not_seen_by_the_application(mesh):
     async with producer(mesh) as p:
         await p.send(records(0))
         mesh.draining = True
@@ -133,7 +133,7 @@ async def test_a_silent_cluster_is_left_for_another_endpoint(mesh):
     assert (result.cluster, result.duplicate, mesh.keys) == ("eu-west", True, [b"a"])
 
 
-async def test_after_the_window_the_application_learns_what_is_unacknowledged(mesh):
+async def test_fm21_after_the_window_the_application_learns_what_is_unacknowledged(mesh):
     async with unflushed(producer(mesh, limits=SHORT)) as p:
         await p.send(records("a"))
         mesh.clusters["us-east"].answers.clear()
@@ -161,7 +161,7 @@ async def test_a_producer_that_never_reached_a_cluster_says_that_nothing_was_sen
         assert (caught.value.details["unsent"], "first" in caught.value.details) == (1, False)
 
 
-async def test_the_buffer_is_bounded_and_send_waits_for_room(mesh):
+async def test_fm21_the_buffer_is_bounded_and_send_waits_for_room(mesh):
     mesh.clusters["us-east"].answers.clear()
     async with producer(mesh, limits=OutboxLimits(buffered_batches=2)) as p:
         futures = [p.send_nowait(records(n)) for n in range(2)]

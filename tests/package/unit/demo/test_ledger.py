@@ -112,6 +112,63 @@ def test_the_outage_is_that_of_the_producer_who_waited_longest():
     assert ledger.outage(1.0, 2.0) == pytest.approx(0.7)
 
 
+def test_what_was_taken_back_is_not_delivered_any_more():
+    ledger = Ledger(["p"], ["c0"])
+    ledger.acknowledge("p", ledger.send("p", P), 0.0)
+    ledger.deliver("c0", Cursor(1, 1), P)
+    assert ledger.all_delivered()
+    ledger.take_back("c0", Cursor(1, 4))
+    assert not ledger.all_delivered()
+    assert judge(ledger).lost == 2
+
+
+def test_of_a_killed_producer_only_what_was_acknowledged_is_due():
+    ledger = Ledger(["p", "q"], ["c0"])
+    ledger.acknowledge("p", ledger.send("p", P)[:4], 0.0)
+    ledger.deliver("c0", Cursor(1, 1), P[:4])
+    assert not ledger.all_delivered()
+    ledger.kill("p", 1.0)
+    ledger.kill("q", 1.0)
+    assert ledger.all_delivered()
+
+
+def test_a_killed_producers_silence_is_no_outage():
+    ledger = Ledger(["p", "q"], [])
+    for at in (1.0, 1.5, 2.0, 2.5, 3.0):
+        ledger.acknowledge("p", [], at)
+    ledger.acknowledge("q", [], 1.0)
+    assert ledger.outage(1.0, 3.0) == 2.0
+    ledger.kill("q", 1.1)
+    assert ledger.outage(1.0, 3.0) == 0.5
+
+
+def test_a_record_counts_in_the_stretch_in_which_it_was_handed_over():
+    ledger = Ledger(["p"], ["c0", "c1"])
+    ledger.acknowledge("p", ledger.send("p", P[:2], 1.0), 9.0)
+    ledger.acknowledge("p", ledger.send("p", P[2:], 2.0), 9.0)
+    ledger.deliver("c0", Cursor(1, 1), [*P, P[5]])
+    ledger.deliver("c1", Cursor(1, 1), P[1:])
+    assert judge(ledger, end=2.0) == Verdict(2, 1, 0, 0, 0, consistent=False)
+    assert judge(ledger, 2.0) == Verdict(4, 0, 1, 0, 0, consistent=False)
+    assert judge(ledger, 3.0) == Verdict(0, 0, 0, 0, 0, consistent=True)
+
+
+def test_a_record_that_nobody_sent_is_inconsistent_in_every_stretch():
+    ledger = Ledger(["p"], ["c0"])
+    ledger.send("p", P, 1.0)
+    ledger.deliver("c0", Cursor(1, 1), [record("p", 9)])
+    assert not judge(ledger, 5.0).consistent
+
+
+def test_writes_are_accepted_when_the_first_producer_learns_of_the_epoch():
+    ledger = Ledger(["p", "q"], [])
+    ledger.acknowledge("p", [], 1.0, epoch=1)
+    assert ledger.accepted_at(2) is None
+    ledger.acknowledge("p", [], 5.0, epoch=2)
+    ledger.acknowledge("q", [], 4.0, epoch=2)
+    assert ledger.accepted_at(2) == 4.0
+
+
 @pytest.mark.parametrize(
     ("times", "expected"),
     [

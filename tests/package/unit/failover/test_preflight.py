@@ -235,3 +235,17 @@ def test_fm01_the_other_failover_is_named():
     ]
     assert check.observed == "fo-9 holds default"
     assert check.hint.endswith("fo-9")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "check"),
+    [
+        (with_report("eu-west", disk_free_bytes=4), "disk_headroom"),
+        (with_report("eu-west", disk_total_bytes=0), "disk_headroom"),
+        (with_report("eu-west", protocol="2.0"), "versions"),
+        (with_report("eu-west", problems=("the log cannot be written",)), "target_alive"),
+    ],
+)
+def test_fm32_a_target_without_the_capacity_is_refused_and_a_source_without_it_may_be_left(lacks, check):
+    assert changed(lacks(healthy())) == {check: "fail"}
+    assert changed(with_report("us-east", disk_free_bytes=0)(healthy())) == {}

@@ -164,8 +164,11 @@ def test_fm16_never_level_since_the_start_leaves_the_time_unknown():
 def test_a_batch_that_has_arrived_and_is_not_durable_counts_as_missing():
     lag = InboundLag()
     lag.heard(head=0, head_size=0, now=10.0)
-    lag.arrived(sequence=3, now=10.5)
-    assert lag.measure(10.5, FRESH).records == 3
+    lag.arrived(sequence=3, size=30, now=10.5)
+    assert (lag.measure(10.5, FRESH).records, lag.measure(10.5, FRESH).size) == (3, 30)
+    lag.heard(head=3, head_size=30, now=11.0)
+    lag.arrived(sequence=2, size=10, now=11.1)
+    assert lag.measure(11.1, FRESH).size == 30, "an older one adds nothing"
 
 
 happenings = st.lists(
@@ -185,7 +188,7 @@ def test_fm17_inbound_lag_is_never_negative_and_never_too_small(events, later):
         else:
             heard_at |= dict.fromkeys(range(head + 1, sequence + 1), now)
             head = max(head, sequence)
-            lag.heard(sequence, sequence * 10, now) if name == "heard" else lag.arrived(sequence, now)
+            lag.heard(sequence, sequence * 10, now) if name == "heard" else lag.arrived(sequence, 10, now)
     now += later
     found = lag.measure(now, FRESH)
     assert found.records in (None, max(0, head - applied))
@@ -205,7 +208,7 @@ def test_fm18_while_nothing_is_heard_the_time_only_grows(events, pauses):
         now += passed
         {
             "heard": lambda s, n: lag.heard(s, s, n),
-            "arrived": lag.arrived,
+            "arrived": lambda s, n: lag.arrived(s, 1, n),
             "durable": lambda s, n: lag.durable(s, s, n),
         }[name](sequence, now)
     shown = []

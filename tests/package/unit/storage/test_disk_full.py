@@ -55,7 +55,7 @@ async def fill(log: SqliteLog, chain: Chain) -> tuple[list[Batch], Batch, Storag
         acknowledged.append(batch)
 
 
-async def test_a_full_file_system(small_disk: Path, open_log: OpenLog) -> None:
+async def test_fm36_a_full_file_system(small_disk: Path, open_log: OpenLog) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(4 * MIB))
     log = await open_log(small_disk / "log")
@@ -69,7 +69,7 @@ async def test_a_full_file_system(small_disk: Path, open_log: OpenLog) -> None:
     assert await again.read("us", 0, BIG) == [*acknowledged, refused]
 
 
-async def test_a_full_database(tmp_path: Path, open_log: OpenLog) -> None:
+async def test_fm36_a_full_database(tmp_path: Path, open_log: OpenLog) -> None:
     """The same for those who may not mount: SQLite's own limit of pages."""
     log = await open_log(tmp_path / "log")
     limit_pages(log, 100)

@@ -173,6 +173,12 @@ class TestDivergence:
             again = run_module("divergence", check=in_check_mode, **options)
             assert not again["changed"] and again["divergence"]["resolution"] == decided
 
+    @pytest.mark.parametrize("in_check_mode", [True, False])
+    @pytest.mark.parametrize("resolution", ["discard", "replay"])
+    def test_what_is_settled_stays_as_it_is(self, run_module, diverged, mesh, resolution, in_check_mode):
+        options = dict(divergence_id="orders.2", resolution=resolution, check=in_check_mode)
+        assert not run_module("divergence", **options)["changed"] and not mutations(mesh)
+
     def test_replay_is_waited_for(self, run_module, diverged, mesh, monkeypatch):
         monkeypatch.setattr(divergence_module, "POLL_SECONDS", 0)
         mesh.replay_takes = 3

@@ -1,0 +1,71 @@
+"""The one place where batches join a log: what is on its way, and what is held back."""
+
+import asyncio
+
+from tests.package.unit.runtime.virtual import LoopClock, in_virtual_time
+
+from omnirelay.model.routing import Ownership, Route
+from omnirelay.model.version_vector import VersionVector
+from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.testing.memory_log import MemoryLog
+from omnirelay.wire.codec import encode_header
+
+ROUTE = Route("default", (Ownership(1, "us-east", "us-east"),))
+
+
+async def started():
+    log = await MemoryLog.open()
+
+    async def a_moment():
+        await asyncio.sleep(0.01)
+
+    log.before_commit = a_moment
+    sequencer = Sequencer(log, "us-east", LoopClock(), encode_header, str.encode)
+    await sequencer.start()
+    await sequencer.install({"default": ROUTE})
+    return sequencer
+
+
+def publish(sequencer, number):
+    return sequencer.publish(ROUTE.current, "default", "p", number, b"records", 1)
+
+
+@in_virtual_time
+async def test_waiting_for_what_is_on_its_way_ends_also_under_load():
+    """Something is always on its way, but not always the same; a fence waits for it, and must not wait for ever."""
+    sequencer = await started()
+
+    async def load():
+        number = 0
+        while True:
+            number += 1
+            publish(sequencer, number)
+            await asyncio.sleep(0.004)
+
+    loading = asyncio.create_task(load())
+    await asyncio.sleep(1.0)
+    async with asyncio.timeout(0.1):
+        await sequencer.settled()
+    loading.cancel()
+
+
+@in_virtual_time
+async def test_what_was_queued_before_is_durable_afterwards():
+    sequencer = await started()
+    queued = publish(sequencer, 1)
+    await sequencer.settled()
+    assert sequencer.log_vector() == VersionVector({"us-east": 1})
+    await queued.durable
+    await sequencer.settled()
+
+
+@in_virtual_time
+async def test_a_held_origin_waits_until_it_is_released():
+    sequencer = await started()
+    sequencer.hold(frozenset({"us-east"}))
+    waiting = asyncio.create_task(sequencer.released("us-east"))
+    await asyncio.sleep(5.0)
+    assert not waiting.done()
+    await sequencer.released("eu-west")
+    sequencer.hold(frozenset())
+    await waiting
