@@ -29,6 +29,7 @@ from omnirelay.demo.report import (
     Tally,
     check_audit,
     emergency_leg,
+    failback_leg,
     planned_leg,
     tally,
 )
@@ -113,7 +114,7 @@ class Demo:
                     ledger.accepted_at(emergency.run.epoch_after),
                     loss,
                 ),
-                failback=planned_leg(failback, judge(ledger, failback_began), _outage(ledger, failback)),
+                failback=failback_leg(failback, judge(ledger, failback_began), _outage(ledger, failback)),
                 run=tally(judge(ledger)),
                 audit=check_audit(mesh),
             )
@@ -144,9 +145,18 @@ def _outage(ledger: Ledger, run: Run) -> float:
 def _close(report: Report, narrator: Narrator, workspace: Workspace) -> int:
     by = "by the producers' and consumers' own ledgers"
     home = f"limit {OUTAGE_BAR_SECONDS} s"
-    narrator.table(f"Planned failover, {by}", _rows(report.planned, home))
-    narrator.table(f"Emergency, {by}", _rows(report.emergency, "") + _emergency_rows(report.emergency))
-    narrator.table(f"Failback, {by}", _rows(report.failback, home))
+    narrator.table(
+        f"Planned failover, {by}",
+        _rows(report.planned, home, f"limit {PLAYBOOK_BAR_SECONDS} s, without the wait for approval"),
+    )
+    narrator.table(
+        f"Emergency, {by}",
+        [
+            *_rows(report.emergency, "", f"limit {PLAYBOOK_BAR_SECONDS} s, started at the kill"),
+            *_emergency_rows(report.emergency),
+        ],
+    )
+    narrator.table(f"Failback, {by}", _rows(report.failback, home, "without the wait for approval"))
     run, audit = report.run, report.audit
     narrator.table(
         f"The whole run, {by}",
@@ -167,9 +177,7 @@ def _close(report: Report, narrator: Narrator, workspace: Workspace) -> int:
     return 1 if shortfalls else 0
 
 
-def _rows(leg: Leg, outage: str) -> list[tuple[str, str, str]]:
-    what = "without the wait for approval" if outage else "started at the kill"
-    playbook = f"limit {PLAYBOOK_BAR_SECONDS} s, {what}"
+def _rows(leg: Leg, outage: str, playbook: str) -> list[tuple[str, str, str]]:
     rows = [
         ("failover", leg.failover_id, f"epoch {leg.epoch_before} -> {leg.epoch_after}"),
         ("outage seen by producers", f"{leg.measured_outage_seconds:.3f} s", outage),

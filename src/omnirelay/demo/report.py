@@ -59,20 +59,27 @@ class Leg(Tally):
     approval_wait_seconds: float
     predicted_loss: int
 
-    def shortfalls(self) -> Iterator[str]:
-        yield from Tally.shortfalls(self)
+    def _slow_playbook(self) -> Iterator[str]:
         if self.playbook_seconds >= PLAYBOOK_BAR_SECONDS:
             yield f"the playbook took {self.playbook_seconds:.1f} s, {PLAYBOOK_BAR_SECONDS} s is the limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedLeg(Leg):
-    """Also that of a failback: in the end it is a planned failover."""
+class FailbackLeg(Leg):
+    """In the end a planned failover. Its playbook also waits for the old active and replays, however much that is, and
+    writes go on meanwhile: it has no limit."""
 
     def shortfalls(self) -> Iterator[str]:
-        yield from Leg.shortfalls(self)
+        yield from Tally.shortfalls(self)
         if self.measured_outage_seconds >= OUTAGE_BAR_SECONDS:
             yield f"{self.measured_outage_seconds:.3f} s without writes, {OUTAGE_BAR_SECONDS} s is the limit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLeg(FailbackLeg):
+    def shortfalls(self) -> Iterator[str]:
+        yield from FailbackLeg.shortfalls(self)
+        yield from self._slow_playbook()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +95,8 @@ class EmergencyLeg(Leg):
     manifest_exact: bool
 
     def shortfalls(self) -> Iterator[str]:
-        yield from Leg.shortfalls(self)
+        yield from Tally.shortfalls(self)
+        yield from self._slow_playbook()
         if self.accepted_after_seconds is None:
             yield "the new active took no writes"
         elif self.accepted_after_seconds >= ACCEPTED_BAR_SECONDS:
@@ -115,7 +123,7 @@ class Audit:
 class Report:
     planned: PlannedLeg
     emergency: EmergencyLeg
-    failback: PlannedLeg
+    failback: FailbackLeg
     run: Tally
     """Everything from the first record to the last, the replayed ones included."""
     audit: Audit
@@ -130,6 +138,10 @@ class Report:
 
 def planned_leg(run: Run, verdict: Verdict, outage_seconds: float) -> PlannedLeg:
     return PlannedLeg(**_leg(run, verdict, outage_seconds))
+
+
+def failback_leg(run: Run, verdict: Verdict, outage_seconds: float) -> FailbackLeg:
+    return FailbackLeg(**_leg(run, verdict, outage_seconds))
 
 
 def emergency_leg(

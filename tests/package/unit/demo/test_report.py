@@ -6,7 +6,7 @@ import pytest
 from omnirelay.demo.emergency import EmergencyRun, Loss
 from omnirelay.demo.ledger import Verdict
 from omnirelay.demo.planned import Run
-from omnirelay.demo.report import Audit, Report, emergency_leg, planned_leg, tally, verify_copy
+from omnirelay.demo.report import Audit, Report, emergency_leg, failback_leg, planned_leg, tally, verify_copy
 from omnirelay.failover import audit_chain
 
 RECORD = {
@@ -19,7 +19,7 @@ LOSS = Loss(lost=0, cut_off=5, in_doubt=1, manifest_records=6, manifest_exact=Tr
 GOOD = Report(
     planned_leg(RUN, FAULTLESS, 0.41234),
     emergency_leg(EmergencyRun(RUN, 9.0), replace(FAULTLESS, fenced=9), 6.5, 15.25, LOSS),
-    planned_leg(RUN, FAULTLESS, 0.5),
+    failback_leg(RUN, FAULTLESS, 0.5),
     tally(replace(FAULTLESS, acknowledged=300)),
     Audit(14, verified=True),
 )
@@ -81,7 +81,7 @@ CUT_OFF = [
     [
         *(("planned", *bar) for bar in COUNTED + DRIVEN + AT_HOME),
         *(("emergency", *bar) for bar in COUNTED + DRIVEN + CUT_OFF),
-        *(("failback", *bar) for bar in COUNTED + DRIVEN + AT_HOME),
+        *(("failback", *bar) for bar in COUNTED + AT_HOME),
         *(("run", *bar) for bar in COUNTED),
         ("audit", {"verified": False}, "the audit chain does not verify"),
     ],
@@ -92,6 +92,10 @@ def test_each_bar_can_be_missed(part, change, says):
 
 def test_an_emergencys_outage_is_judged_by_when_writes_are_taken_again():
     assert replace(GOOD, emergency=replace(GOOD.emergency, measured_outage_seconds=9.0)).shortfalls() == []
+
+
+def test_a_failbacks_playbook_may_take_as_long_as_the_replay_does():
+    assert replace(GOOD, failback=replace(GOOD.failback, playbook_seconds=90.0)).shortfalls() == []
 
 
 def test_what_was_missing_before_the_replay_is_lost_though_it_is_delivered_in_the_end():
