@@ -65,9 +65,7 @@ async def test_any_part_of_the_wal_is_a_sound_beginning(tmp_path: Path, open_log
     assert {0, 10} <= found, "nothing of the WAL, and all of it"
 
 
-async def test_fm37_bytes_that_never_reached_the_disk_end_the_log_there(
-    tmp_path: Path, open_log: OpenLog
-) -> None:
+async def test_fm37_bytes_that_never_reached_the_disk_end_the_log_there(tmp_path: Path, open_log: OpenLog) -> None:
     log = await open_log(tmp_path / "log")
     batches = await committed(log)
     wal = (tmp_path / "log" / "log.db-wal").read_bytes()
