@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,9 @@ class ControlServer:
         for task in list(server.server_state.tasks):
             task.cancel()
         for connection in list(server.server_state.connections):
-            connection.transport.abort()
+            # Early releases of Python 3.11 cannot cut a TLS connection that is closing already.
+            with suppress(AttributeError):
+                connection.transport.abort()
         self._ticking.cancel()
         await asyncio.wait([self._ticking])
         self._ticking = None
