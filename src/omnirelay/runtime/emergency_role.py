@@ -100,7 +100,7 @@ class EmergencyRole:
         )
 
     def _revoked(self, failover: Failover) -> bool:
-        """By this emergency, or by one before it that was aborted: the claim is gone, and its holder may not know yet."""
+        """By this emergency or an aborted one before it: the claim is gone, and its holder may not know yet."""
         return any(
             other.revoked
             and other.source == failover.source
