@@ -173,6 +173,7 @@ class Inbound:
         if decision is Decision.UNKNOWN_EPOCH:
             await self._view.refresh()
             await self._sequencer.install(self._view.routing.routes)
+            await self._sequencer.released(batch.header.origin)
             decision, queued = self._sequencer.apply(batch)
         header, counters = batch.header, self._links.counters
         if decision is Decision.DUPLICATE:

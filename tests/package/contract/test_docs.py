@@ -12,9 +12,10 @@ from omnirelay.failover import emergency, planned
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize(("name", "machine"), [("planned", planned.MACHINE), ("emergency", emergency.MACHINE)])
-def test_the_diagram_of_each_failover_is_its_table(name: str, machine: object) -> None:
+@pytest.mark.parametrize("machine", [planned.MACHINE, emergency.MACHINE], ids=lambda machine: machine.name)
+def test_the_diagram_of_each_failover_is_its_table(machine) -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    shown = re.search(rf"<!-- {name} failover: begin -->\n```mermaid\n(.*?)```", text, re.DOTALL)
+    begin, end = (f"<!-- {machine.name} failover: {mark} -->" for mark in ("begin", "end"))
+    shown = re.search(rf"{begin}\n```mermaid\n(.*?)```\n{end}", text, re.DOTALL)
     assert shown is not None
     assert shown.group(1) == machine.mermaid()

@@ -7,18 +7,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import httpx
+from tests.package.unit.failover.disasters import a_survivor
 from tests.package.unit.failover.support import NOW_MS, a_descriptor, a_report
 
 from omnirelay.api import Services, create_app
 from omnirelay.errors import OmniRelayError
-from omnirelay.failover import workflow
+from omnirelay.failover import emergency_workflow, workflow
 from omnirelay.failover.evidence import ClusterReport, LeaseClaim
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import Barrier, Canary, DemotionToken, Failover, State
 from omnirelay.model.access import AccessPolicy, Scope
+from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 from omnirelay.model.times import rfc3339
-from omnirelay.ports.coordination import Put
+from omnirelay.ports.coordination import Delete, Put
 from omnirelay.runtime.audit import Actor, Auditor
 from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.divergences import Divergences
@@ -146,6 +148,14 @@ class Mesh:
         epoch = self.view.routing.routes[namespace].epoch
         await self.put(LEASES.key(namespace), LEASES.encode(LeaseClaim(cluster, epoch)))
 
+    async def strike(self) -> None:
+        """us-east dies: its report and its leases end, and what the others heard of it last is 3 records ahead."""
+        gone = [Delete(REPORTS.key("us-east")), *(Delete(LEASES.key(name)) for name in self.view.routing.routes)]
+        await self.store.transact([], gone)
+        for name in ("eu-west", "ap-south"):
+            await self.put(REPORTS.key(name), REPORTS.encode(a_survivor(name)))
+        await self.view.refresh()
+
     async def planned(self, **changes: object) -> dict:
         answer = await self.call("alice", "POST", "/control/failovers", json={**PLAN, **changes})
         assert answer.status_code == 201, answer.text
@@ -188,7 +198,7 @@ async def background(coroutine) -> AsyncIterator[None]:
 class Agents:
     """What the agents of source and target do, as moves on the record. A test says which moves they make."""
 
-    MOVES = ("demote", "reach", "open_writes", "write_canary", "see_canary")
+    MOVES = ("demote", "reach", "gather", "fence", "open_writes", "write_canary", "see_canary")
 
     def __init__(self, mesh: Mesh, moves: tuple[str, ...] = MOVES) -> None:
         self._mesh = mesh
@@ -199,10 +209,11 @@ class Agents:
         while True:
             seen = view.changed.version
             for failover in list(view.failovers.values()):
+                actor = Actor(f"cluster/{failover.source}", "system")
                 with suppress(OmniRelayError):
-                    await self._mesh.failovers.mutate(
-                        failover.id, self._advance, Actor(f"cluster/{failover.source}", "system"), "failover.agent"
-                    )
+                    if failover.state is State.FENCED:
+                        await self._mesh.failovers.commit_promotion(failover.id, actor)
+                    await self._mesh.failovers.mutate(failover.id, self._advance, actor, "failover.agent")
             await view.changed.wait_beyond(seen)
 
     def _advance(self, failover: Failover) -> Failover:
@@ -224,6 +235,19 @@ class Agents:
         reached = {n: barrier.sequence for n, barrier in failover.token.barriers.items()}
         return workflow.reach(failover, reached, failover.request.target, self._now())
 
+    def _gather(self, failover: Failover) -> Failover:
+        if failover.state is not State.GATHERING:
+            return failover
+        return emergency_workflow.gathered(failover, self._cuts(failover), self._now())
+
+    def _fence(self, failover: Failover) -> Failover:
+        if failover.state is not State.FENCING:
+            return failover
+        return emergency_workflow.fence(failover, self._cuts(failover), failover.request.target, self._now())
+
+    def _cuts(self, failover: Failover) -> dict[str, Cursor]:
+        return {name: Cursor(epoch, 40) for name, epoch in failover.expected_epochs.items()}
+
     def _open_writes(self, failover: Failover) -> Failover:
         for namespace in failover.request.namespaces:
             failover = workflow.open_writes(failover, [namespace], self._now())
@@ -237,5 +261,5 @@ class Agents:
 
     def _see_canary(self, failover: Failover) -> Failover:
         for namespace in failover.canaries:
-            failover = workflow.see_canaries(failover, [namespace], failover.source, self._now())
+            failover = workflow.see_canaries(failover, [namespace], "ap-south", self._now())
         return failover

@@ -131,7 +131,7 @@ def test_a_command_out_of_order_is_refused(name, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", OBSERVATIONS.keys() - {"request_verify"})
+@pytest.mark.parametrize("name", [name for name in OBSERVATIONS if name != "request_verify"])
 def test_fm02_a_report_out_of_order_changes_nothing(name, stage):
     report, wanted = OBSERVATIONS[name]
     failover = STAGES[stage]()
