@@ -47,6 +47,8 @@ async def test_waiting_for_what_is_on_its_way_ends_also_under_load():
     async with asyncio.timeout(0.1):
         await sequencer.settled()
     loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    await sequencer.settled()
 
 
 @in_virtual_time
