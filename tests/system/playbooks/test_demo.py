@@ -52,8 +52,15 @@ def environment(checkout: Path) -> dict[str, str]:
 
 @contextmanager
 def demo(checkout: Path) -> Iterator[subprocess.Popen[str]]:
+    # Whoever runs the tests in the background has Ctrl-C ignored, and children inherit that; a handler they do not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        COMMAND, cwd=checkout, env=environment(checkout), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        COMMAND,
+        cwd=checkout,
+        env=environment(checkout),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         yield process
