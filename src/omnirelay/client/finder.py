@@ -29,15 +29,19 @@ class Finder:
         """The one to try now."""
         self.epoch = 0
         """The highest epoch heard of: a cluster with a lower one is behind."""
+        self.token = 0
+        """The epoch to open with; 0 while ownership moves, for whoever takes over does so in a later one."""
 
     def opened(self, epoch: int) -> None:
-        self.epoch = max(self.epoch, epoch)
+        self.token = self.epoch = max(self.epoch, epoch)
         self._failures = 0
         self._silent.clear()
 
     def failed(self, error: OmniRelayError, jitter: float) -> float:
         """Chooses the next endpoint. Returns the seconds to wait before it is tried; `jitter` is within [0, 1)."""
         news = self._learn(error)
+        if isinstance(error, WriteRefused):
+            self.token = self.epoch if isinstance(error, StaleEpoch) else 0
         if isinstance(error, StaleEpoch | RpoExceeded):
             pass  # the right place, asked with an old token or too early
         elif isinstance(error, WriteRefused) and (hint := self._hint(error)) and (news or hint not in self._silent):

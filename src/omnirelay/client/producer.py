@@ -266,7 +266,7 @@ class Producer:
         request = pb.PublishOpen(
             namespace=self._namespace,
             producer_id=self._producer_id,
-            epoch=self._finder.epoch,
+            epoch=self._finder.token,
             remote_copies=remote_copies,
         )
         response = await _converse(call, pb.PublishRequest(open=request))

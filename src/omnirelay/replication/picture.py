@@ -28,6 +28,15 @@ class LastBatch:
     """Of the batch, in the order: everything that the producer sent lies before."""
 
 
+def route_of(routes: Mapping[str, Route], namespace: str) -> Route:
+    """Raises UnknownNamespace."""
+    try:
+        return routes[namespace]
+    except KeyError:
+        known = ", ".join(sorted(routes)) or "none"
+        raise UnknownNamespace(f"there is no namespace {namespace!r}", namespace=namespace, known=known) from None
+
+
 class LogPicture:
     """Heads, epoch histories and producers' marks. Not thread-safe; one owner."""
 
@@ -52,11 +61,7 @@ class LogPicture:
 
     def route(self, namespace: str) -> Route:
         """Raises UnknownNamespace."""
-        try:
-            return self._routes[namespace]
-        except KeyError:
-            known = ", ".join(sorted(self._routes)) or "none"
-            raise UnknownNamespace(f"there is no namespace {namespace!r}", namespace=namespace, known=known) from None
+        return route_of(self._routes, namespace)
 
     def last_of(self, namespace: str, producer_id: str) -> LastBatch | None:
         """The producer's last valid batch, whichever epoch it is in.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from omnirelay.failover.record import Failover
 from omnirelay.model.batch import Batch, BatchKind
@@ -46,13 +46,16 @@ class Acting:
     def now(self) -> str:
         return rfc3339(self.clock.wall_ms())
 
-    async def control(self, namespace: str, kind: BatchKind, subject: str) -> Batch:
-        """Appends a barrier or canary as the owner that this cluster still is. Raises NotActive."""
-        ownership = self.sequencer.picture.route(namespace).current
-        self.ownerships.still(namespace, ownership.epoch)
-        queued = self.sequencer.control(ownership, namespace, kind, subject)
-        await asyncio.shield(queued.durable)
-        return queued.batch
+    async def controls(self, namespaces: Iterable[str], kind: BatchKind, subject: str) -> dict[str, Batch]:
+        """Appends a barrier or canary to each namespace as the owner that this cluster still is, all with one wait for
+        the disk. Raises NotActive."""
+        queued = {}
+        for namespace in namespaces:
+            ownership = self.sequencer.picture.route(namespace).current
+            self.ownerships.still(namespace, ownership.epoch)
+            queued[namespace] = self.sequencer.control(ownership, namespace, kind, subject)
+        await asyncio.shield(asyncio.gather(*(q.durable for q in queued.values())))
+        return {namespace: q.batch for namespace, q in queued.items()}
 
     async def holds(self, origin: str, sequence: int, digest: str) -> bool:
         """Whether this cluster holds the origin durably up to `sequence`, with the same history. A different digest

@@ -18,7 +18,7 @@ from omnirelay.failover.record import DemotionToken, Failover, Mode, State
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.emergency_role import EmergencyRole, held_origins
 from omnirelay.runtime.planned_role import PlannedRole
-from omnirelay.runtime.signal import Signal
+from omnirelay.runtime.signal import Signal, first_of
 from omnirelay.runtime.verification import Verification
 
 _log = logging.getLogger(__name__)
@@ -52,26 +52,26 @@ class Agent:
         waits = [acting.view.changed.wait_beyond(seen, TICK_SECONDS), acting.ownerships.changed.wait_beyond(owned)]
         if any(self._concerned(failover) for failover in acting.view.failovers.values()):
             waits.append(moved.wait_beyond(held))
-        tasks = [asyncio.ensure_future(wait) for wait in waits]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+        await first_of(*waits)
 
     async def _pass(self) -> None:
         self._keep_closed()
         self._keep_held()
-        for failover in list(self._acting.view.failovers.values()):
-            if not self._concerned(failover):
-                continue
-            try:
-                await self._act(failover)
-            except OmniRelayError as error:
-                # Nothing is given up: the next pass looks again.
-                _log.warning("failover %s: %s", failover.id, error.message)
+        # All at once: one that waits for a disk or the store must not make the others' producers wait with it, and
+        # what they write shares batches of the log and transactions of the store.
+        async with asyncio.TaskGroup() as group:
+            for failover in self._acting.view.failovers.values():
+                if self._concerned(failover):
+                    group.create_task(self._act(failover))
 
     async def _act(self, failover: Failover) -> None:
+        try:
+            await self._play(failover)
+        except OmniRelayError as error:
+            # Nothing is given up: the next pass looks again.
+            _log.warning("failover %s: %s", failover.id, error.message)
+
+    async def _play(self, failover: Failover) -> None:
         if failover.plan.expires_at < self._acting.now() and failover.state in (
             State.AWAITING_APPROVAL,
             State.APPROVED,

@@ -21,6 +21,10 @@ from omnirelay.runtime.view import RETRY_SECONDS
 ATTEMPTS = 50
 """How often a transaction is tried again when only the chain's head moved meanwhile."""
 
+GROUP_OPERATIONS = 100
+GROUP_BYTES = 500_000
+"""What mutations may share a transaction, well below what the store takes."""
+
 BLOCK_DIGITS = 2
 BLOCK = 10**BLOCK_DIGITS
 """How many entries one reading brings: those whose keys differ in the last digits only."""
@@ -47,6 +51,30 @@ class Deed:
     after: Any = None
 
 
+@dataclass(eq=False, slots=True)
+class _Mutation:
+    """What waits to be written together with its entry."""
+
+    compares: Sequence[Compare]
+    writes: Sequence[Write]
+    actor: Actor
+    deed: Deed
+    outcome: AuditOutcome
+    written: asyncio.Future[bool]
+    """False when one of `compares` does not hold, or only the chain's head moved meanwhile."""
+
+    @property
+    def operations(self) -> int:
+        return len(self.compares) + len(self.writes) + 1
+
+    @property
+    def size(self) -> int:
+        return sum(len(write.value) for write in self.writes if isinstance(write, Put))
+
+    def keys(self) -> set[str]:
+        return {compare.key for compare in self.compares} | {write.key for write in self.writes}
+
+
 class Auditor:
     def __init__(self, store: CoordinationStore, clock: Clock) -> None:
         self._store = store
@@ -54,10 +82,13 @@ class Auditor:
         self._turn = asyncio.Lock()
         """Whoever waits for the chain's head within this process waits in line: those that try at once make each other
         fail, and the more there are, the longer each of them takes."""
+        self._waiting: list[_Mutation] = []
+        """Whoever has the turn takes the others along: one transaction, one fsync."""
         self.entries_written = 0
 
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed) -> bool:
-        """Makes the writes and the entry one transaction. False when one of `compares` does not hold."""
+        """Makes the writes and the entry one transaction, which may hold other callers' writes and entries as well.
+        False when one of `compares` does not hold."""
         for _ in range(ATTEMPTS):
             if await self._append(compares, writes, actor, deed, "done"):
                 return True
@@ -112,16 +143,60 @@ class Auditor:
     async def _append(
         self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed, outcome: AuditOutcome
     ) -> bool:
-        async with self._turn:
-            head, revision = await self._head()
-            entry = _seal(head, rfc3339(self._clock.wall_ms()), actor, deed, outcome)
+        written = asyncio.get_running_loop().create_future()
+        mutation = _Mutation(compares, writes, actor, deed, outcome, written)
+        self._waiting.append(mutation)
+        try:
+            async with self._turn:
+                if mutation in self._waiting:
+                    # Whoever was taken along has to hear, even if the caller whose turn it is gives up.
+                    await asyncio.shield(asyncio.ensure_future(self._write(self._group())))
+        finally:
+            if mutation in self._waiting:
+                self._waiting.remove(mutation)
+        return await asyncio.shield(written)
+
+    def _group(self) -> list[_Mutation]:
+        """The next of those that wait which can share a transaction, in the order in which they came: none looks at a
+        key of another, and a mutation that is large goes alone."""
+        group: list[_Mutation] = []
+        keys: set[str] = set()
+        operations = size = 0
+        for mutation in list(self._waiting):
+            operations, size = operations + mutation.operations, size + mutation.size
+            if group and (operations > GROUP_OPERATIONS or size > GROUP_BYTES):
+                break
+            if keys.isdisjoint(mutation.keys()):
+                group.append(mutation)
+                self._waiting.remove(mutation)
+            keys |= mutation.keys()
+        return group
+
+    async def _write(self, group: Sequence[_Mutation]) -> None:
+        """Tells each what became of the transaction; those that were in it without fault try again."""
+        try:
+            written = await self._transact(group)
+        except Exception as error:  # noqa: BLE001  (it belongs to whoever waits for it)
+            for mutation in group:
+                mutation.written.set_exception(error)
+                mutation.written.exception()  # whoever gave up does not ask
+        else:
+            for mutation in group:
+                mutation.written.set_result(written)
+
+    async def _transact(self, group: Sequence[_Mutation]) -> bool:
+        entry, revision = await self._head()
+        now = rfc3339(self._clock.wall_ms())
+        compares, writes = [Compare(AUDIT_HEAD, revision)], list[Write]()
+        encoded = b""
+        for mutation in group:
+            entry = _seal(entry, now, mutation.actor, mutation.deed, mutation.outcome)
             encoded = audit_chain.encode(entry)
-            written = await self._store.transact(
-                [*compares, Compare(AUDIT_HEAD, revision)],
-                [*writes, Put(audit_key(entry.number), encoded), Put(AUDIT_HEAD, encoded)],
-            )
-        self.entries_written += written.succeeded
-        return written.succeeded
+            compares += mutation.compares
+            writes += [*mutation.writes, Put(audit_key(entry.number), encoded)]
+        outcome = await self._store.transact(compares, [*writes, Put(AUDIT_HEAD, encoded)])
+        self.entries_written += len(group) if outcome.succeeded else 0
+        return outcome.succeeded
 
     async def _hold(self, compares: Sequence[Compare]) -> bool:
         for compare in compares:

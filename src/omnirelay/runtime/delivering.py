@@ -91,4 +91,4 @@ class Delivering:
 
     def _route(self, namespace: str) -> Route:
         """By what is installed: an ownership delivers only once its epoch is durable here."""
-        return self._sequencer.picture.route(namespace)
+        return self._sequencer.readable(namespace)

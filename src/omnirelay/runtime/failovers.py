@@ -7,6 +7,7 @@ any cluster, and a caller that dies leaves a state that the next one finishes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,6 +69,7 @@ class Failovers:
         self._clock = clock
         self._new_id = new_id
         self._verify_token = verify_token
+        self._promoting = asyncio.Lock()
 
     # --- reading ---------------------------------------------------------------------------------------------
 
@@ -231,7 +233,12 @@ class Failovers:
         return promoted, routing
 
     async def commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
-        """The one compare-and-set of I8: failover, routing, leases, audit."""
+        """The one compare-and-set of I8: failover, routing, leases, audit. All change the one routing document, so
+        those of this process go in turn."""
+        async with self._promoting:
+            return await self._commit_promotion(failover_id, actor)
+
+    async def _commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
         for _ in range(ATTEMPTS):
             await self._view.refresh()
             before, revision = await self.load(failover_id)

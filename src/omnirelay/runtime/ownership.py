@@ -10,24 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from omnirelay.errors import CoordinationUnavailable, Draining, LogRebuilt, NotActive, OmniRelayError, UnknownNamespace
 from omnirelay.failover.emergency import SOURCE_BARRED
 from omnirelay.failover.evidence import LeaseClaim
 from omnirelay.failover.lease import Lease, Timing
+from omnirelay.failover.modes import HOLDS_LOCK
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.ports.clock import Clock
-from omnirelay.ports.coordination import Compare, CoordinationStore, Put
+from omnirelay.ports.coordination import Compare, CoordinationStore, Put, Write
 from omnirelay.runtime.documents import LEASES, LOCKS, ROUTING
 from omnirelay.runtime.sequencer import Sequencer
-from omnirelay.runtime.signal import Signal
+from omnirelay.runtime.signal import Signal, first_of
 from omnirelay.runtime.view import RETRY_SECONDS, MeshView
 
 _log = logging.getLogger(__name__)
 
 DRAIN_RETRY_SECONDS = 0.05
 """What producers are told to wait while ownership moves."""
+ARRIVAL_SECONDS = 1.0
+"""How long a producer that asks the target of a failover is kept waiting for it. Shorter than clients wait for the
+answer to their opening."""
+CLAIMS_AT_ONCE = 40
+"""In one transaction, well below what the store takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,28 @@ class Ownerships:
             raise self._draining(route, self._closed[namespace])
         self._require_active(route)
         return route.current
+
+    async def admit_or_await(self, namespace: str) -> Ownership:
+        """Like `admit`, but where a failover is bringing the namespace here the caller waits for its arrival: a drain
+        sends producers on to the target before the target is active, and asking again and again would take longer."""
+        end = self._clock.monotonic() + ARRIVAL_SECONDS
+        while True:
+            seen, mine = self._view.changed.version, self.changed.version
+            try:
+                return self.admit(namespace)
+            except NotActive:
+                left = end - self._clock.monotonic()
+                if left <= 0 or not self._arriving(namespace):
+                    raise
+            await first_of(self._view.changed.wait_beyond(seen, left), self.changed.wait_beyond(mine, left))
+
+    def _arriving(self, namespace: str) -> bool:
+        return any(
+            failover.state in HOLDS_LOCK
+            and failover.request.target == self._cluster
+            and namespace in failover.request.namespaces
+            for failover in self._view.failovers.values()
+        )
 
     def still(self, namespace: str, epoch: int) -> None:
         """Asked again before an acknowledgement: a process that was paused since the append must not acknowledge what
@@ -212,7 +241,9 @@ class Ownerships:
         while True:
             seen, mine = self._view.changed.version, self.changed.version
             try:
-                await self._follow()
+                shown = self._view.revision
+                if not await self._follow() and await self._view.refresh() > shown:
+                    continue  # others' failovers move the routing all the time when there are many at once
             except OmniRelayError as error:
                 _log.warning("ownership was not taken up: %s", error.message)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -220,7 +251,8 @@ class Ownerships:
             if self.changed.version == mine:
                 await self._view.changed.wait_beyond(seen, RETRY_SECONDS)
 
-    async def _follow(self) -> None:
+    async def _follow(self) -> bool:
+        """False when the store had moved on from what the view shows, and a claim was not made."""
         await self._sequencer.install(self._view.routing.routes)
         for namespace, claim in list(self._claims.items()):
             if not self._stands(namespace, claim):
@@ -228,11 +260,22 @@ class Ownerships:
                 del self._claims[namespace]
                 self.changed.fire()
         if self._lease is None:
-            return
-        for namespace, route in self._view.routing.routes.items():
-            mine = route.active == self._cluster and route.current.origin == self._sequencer.origin
-            if mine and namespace not in self._claims:
-                await self._claim(route, self._lease)
+            return True
+        wanted = [route for route in self._view.routing.routes.values() if self._claimable(route)]
+        claimed = [
+            await self._claim(wanted[start : start + CLAIMS_AT_ONCE], self._lease)
+            for start in range(0, len(wanted), CLAIMS_AT_ONCE)
+        ]
+        return all(claimed)
+
+    def _claimable(self, route: Route) -> bool:
+        """Whether this cluster owns the namespace without having claimed it, and nobody's lease or emergency stands
+        against it. A claim of this cluster's former process is taken over: the log's lock proves that it is gone."""
+        if route.active != self._cluster or route.current.origin != self._sequencer.origin:
+            return False
+        held = self._view.leases.get(route.namespace)
+        foreign = held is not None and held.cluster != self._cluster
+        return not (route.namespace in self._claims or foreign or self._barred(route.namespace) or self.rebuilt())
 
     def _stands(self, namespace: str, claim: Claim) -> bool:
         route = self._view.routing.routes.get(namespace)
@@ -253,24 +296,22 @@ class Ownerships:
             for failover in self._view.failovers.values()
         )
 
-    async def _claim(self, route: Route, lease: Lease) -> None:
-        """Puts this cluster's name on the namespace, unless another's lease stands or the routing has moved. A claim of
-        this cluster's former process is taken over: the log's lock proves that it is gone."""
-        held = self._view.leases.get(route.namespace)
-        if (held is not None and held.cluster != self._cluster) or self._barred(route.namespace) or self.rebuilt():
-            return
+    async def _claim(self, routes: Sequence[Route], lease: Lease) -> bool:
+        """Puts this cluster's name on all the namespaces, unless a lease, a lock or the routing has moved meanwhile."""
         sent = self._clock.monotonic()
-        key = LEASES.key(route.namespace)
-        outcome = await self._store.transact(
-            [
+        compares, writes = [Compare(ROUTING, self._view.routing_revision)], list[Write]()
+        for route in routes:
+            key, lock = LEASES.key(route.namespace), LOCKS.key(route.namespace)
+            compares += [
                 Compare(key, self._view.lease_revisions.get(route.namespace, 0)),
-                Compare(ROUTING, self._view.routing_revision),
                 # An emergency that begins meanwhile takes the lock, and then this claim must not come back.
-                Compare(LOCKS.key(route.namespace), self._view.lock_revisions.get(route.namespace, 0)),
-            ],
-            [Put(key, LEASES.encode(LeaseClaim(self._cluster, route.epoch)), lease.id)],
-        )
+                Compare(lock, self._view.lock_revisions.get(route.namespace, 0)),
+            ]
+            writes.append(Put(key, LEASES.encode(LeaseClaim(self._cluster, route.epoch)), lease.id))
+        outcome = await self._store.transact(compares, writes)
         if outcome.succeeded:
-            self._claims[route.namespace] = Claim(route.epoch, outcome.revision, sent)
-            _log.info("%s claimed in epoch %d", route.namespace, route.epoch)
+            for route in routes:
+                self._claims[route.namespace] = Claim(route.epoch, outcome.revision, sent)
+                _log.info("%s claimed in epoch %d", route.namespace, route.epoch)
             self.changed.fire()
+        return outcome.succeeded

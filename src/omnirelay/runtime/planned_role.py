@@ -33,9 +33,9 @@ class PlannedRole:
     async def _demote(self, failover: Failover) -> None:
         """Everything admitted so far and the barriers become durable; then the token says so."""
         acting = self._acting
+        batches = await acting.controls(failover.request.namespaces, BatchKind.BARRIER, failover.id)
         barriers, digests = {}, {}
-        for namespace in failover.request.namespaces:
-            batch = await acting.control(namespace, BatchKind.BARRIER, failover.id)
+        for namespace, batch in batches.items():
             barriers[namespace] = Barrier(batch.header.origin, batch.header.epoch, batch.header.last_sequence)
             digests[batch.header.origin] = batch.digest.hex()
         token = self._sign(DemotionToken(failover.id, failover.plan.hash, barriers, digests, acting.now()))

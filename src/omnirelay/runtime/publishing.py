@@ -74,7 +74,7 @@ class Publishing:
         if not isinstance(opening, PublishOpen):
             raise BadRequest("the first message must be `open`")
         namespace, producer_id = ids.namespace(opening.namespace), ids.producer_id(opening.producer_id)
-        ownership = self._ownerships.admit(namespace)
+        ownership = await self._ownerships.admit_or_await(namespace)
         check_epoch(ownership, opening.epoch)
         self._check_copies(opening.remote_copies)
         self._pause(namespace)

@@ -21,7 +21,7 @@ from omnirelay.ports.log import EpochGuard, LogStore
 from omnirelay.replication import admission
 from omnirelay.replication.admission import Duplicate
 from omnirelay.replication.lag import CommitHistory
-from omnirelay.replication.picture import LogPicture
+from omnirelay.replication.picture import LogPicture, route_of
 from omnirelay.replication.receiver import Decision, receive
 from omnirelay.runtime.signal import Signal
 from omnirelay.telemetry.histogram import COMMIT_SECONDS, Histogram
@@ -62,6 +62,7 @@ class Sequencer:
         self._encode_header = encode_header
         self._control_records = control_records
         self._picture: LogPicture | None = None
+        self._installed: Mapping[str, Route] = {}
         self._queued: set[asyncio.Future[None]] = set()
         self._queued_bytes = 0
         self._problem = ""
@@ -76,8 +77,8 @@ class Sequencer:
         self.duplicate_batches = 0
 
     async def start(self) -> None:
-        self._picture = LogPicture(await self.log.load())
-        head = self._picture.head(self.origin)
+        self._take(LogPicture(await self.log.load()))
+        head = self.picture.head(self.origin)
         self.history = CommitHistory(head.sequence, head.size)
 
     @property
@@ -95,9 +96,17 @@ class Sequencer:
             raise StorageUnavailable(f"the log takes no writes: {reason}", reason=reason)
         return self._picture
 
+    def _take(self, picture: LogPicture) -> None:
+        self._picture, self._installed = picture, picture.routes
+
     def routes(self) -> Mapping[str, Route]:
         """The installed epoch histories."""
         return self.picture.routes
+
+    def readable(self, namespace: str) -> Route:
+        """The installed epoch history of a namespace, also while the log refuses appends: a full disk stops no reader.
+        Raises UnknownNamespace."""
+        return route_of(self._installed, namespace)
 
     # --- own origin --------------------------------------------------------------------------------------------
 
@@ -220,7 +229,7 @@ class Sequencer:
         await self.settled()
         while True:
             try:
-                self._picture = LogPicture(await self.log.load())
+                self._take(LogPicture(await self.log.load()))
             except OmniRelayError as error:
                 self._problem = error.message
                 await asyncio.sleep(RELOAD_SECONDS)

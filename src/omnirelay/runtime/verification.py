@@ -58,13 +58,17 @@ class Verification:
 
     async def _write(self, failover: Failover) -> None:
         acting = self._acting
-        canaries: dict[str, Canary] = {}
-        for namespace in failover.request.namespaces:
-            if namespace not in failover.canaries and namespace in failover.opened:
-                batch = await acting.control(namespace, BatchKind.CANARY, failover.id)
-                header = batch.header
-                canaries[namespace] = Canary(header.origin, header.last_sequence, batch.digest.hex(), acting.now())
-        if canaries:
+        missing = [
+            namespace
+            for namespace in failover.request.namespaces
+            if namespace not in failover.canaries and namespace in failover.opened
+        ]
+        if missing:
+            batches = await acting.controls(missing, BatchKind.CANARY, failover.id)
+            canaries = {
+                namespace: Canary(batch.header.origin, batch.header.last_sequence, batch.digest.hex(), acting.now())
+                for namespace, batch in batches.items()
+            }
             change = partial(workflow.write_canaries, canaries=canaries, now=acting.now())
             await acting.change(failover, change, "canary_written")
 

@@ -24,6 +24,7 @@ _APPLICATION_ID = 0x4F52434F
 _FORMAT = 1
 _PAGE_BYTES = 1 << 20
 """A page of changes ends with the revision that passes this."""
+_LOCK_STEP_SECONDS = 0.001
 
 
 class Database:
@@ -138,7 +139,7 @@ class Database:
         try:
             self._check_file()
             db = self._connection or self._open()
-            db.execute(begin)
+            self._begin(db, begin)
             try:
                 yield db
                 db.execute("COMMIT")
@@ -147,6 +148,20 @@ class Database:
                     db.execute("ROLLBACK")
         except (sqlite3.Error, OSError) as error:
             raise self._lost(error) from error
+
+    def _begin(self, db: sqlite3.Connection, begin: str) -> None:
+        """Waits for the write lock in small steps. SQLite's own wait backs off to 100 ms a step, and whoever backs off
+        is overtaken by whoever comes: with several clusters in a hurry the unlucky one waits many times its turn."""
+        give_up = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                db.execute(begin)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
+                    raise
+                time.sleep(_LOCK_STEP_SECONDS)
+            else:
+                return
 
     def _lost(self, error: Exception) -> CoordinationUnavailable:
         """An error of SQLite costs the connection, and with it every half-done thing; the next call opens a new one."""
@@ -161,12 +176,12 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         self._check_file()
         self._path.touch(mode=0o660)  # SQLite itself would create it for all the machine's users to read
-        db = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
+        db = sqlite3.connect(self._path, timeout=0.0, isolation_level=None)
         try:
             self._enter_wal_mode(db)
             db.execute("PRAGMA synchronous = FULL")
             if not self._is_ready(db):
-                db.execute("BEGIN IMMEDIATE")
+                self._begin(db, "BEGIN IMMEDIATE")
                 self._make_ready(db)
                 db.execute("COMMIT")
             self._file = self._file or _identity(self._path)

@@ -83,3 +83,18 @@ def test_waits_grow_within_their_bounds(error, limit, jitter):
 def test_it_needs_an_endpoint():
     with pytest.raises(ConfigInvalid):
         Finder([])
+
+
+def test_while_ownership_moves_no_token_is_shown():
+    """Whoever takes over does so in a later epoch: the old token would only cost another round."""
+    find = finder()
+    find.opened(6)
+    assert find.token == 6
+    find.failed(Draining("draining", epoch="6", endpoint="b"), 0.0)
+    assert (find.token, find.epoch) == (0, 6)
+    find.opened(7)
+    assert find.token == 7
+    find.failed(Unreachable("gone"), 0.0)
+    assert find.token == 7, "nothing is known to move"
+    find.failed(StaleEpoch("old", epoch="8"), 0.0)
+    assert find.token == 8

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from omnirelay.errors import CoordinationUnavailable
 from omnirelay.failover import audit_chain
 from omnirelay.ports.coordination import Compare, Put
 from omnirelay.runtime.audit import Actor, AuditMirror, Auditor, Deed
@@ -92,13 +93,59 @@ class DistantStore:
         return await self._client.transact(compares, writes)
 
 
-async def test_fm01_writers_of_one_process_wait_in_line_instead_of_making_each_other_fail(memory):
+async def test_fm01_writers_of_one_process_share_transactions_instead_of_making_each_other_fail(memory):
     store = DistantStore(memory.client())
     auditor = Auditor(store, Clock())
     names = [f"n{number}" for number in range(100)]
     committed = [auditor.commit([Compare(n, 0)], [Put(n, b"1")], ALICE, Deed("put", n)) for n in names]
     assert all(await asyncio.gather(*committed))
-    assert store.transactions == len(names)
+    assert store.transactions == 4  # the first, and the 99 others by the bound on operations
+    entries = await Auditor(memory.client(), Clock()).entries(0, 200)
+    assert [entry.subject for entry in entries] == names
+    assert audit_chain.verify(entries) is None
+
+
+async def test_one_that_does_not_hold_fails_alone_of_those_in_its_transaction(memory):
+    auditor = Auditor(DistantStore(memory.client()), Clock())
+    expected = {"a": 0, "b": 7, "c": 0}
+    committed = [auditor.commit([Compare(n, r)], [Put(n, b"1")], ALICE, Deed("put", n)) for n, r in expected.items()]
+    assert await asyncio.gather(*committed) == [True, False, True]
+    assert memory.get("b") is None
+
+
+async def test_mutations_of_one_key_never_share_a_transaction(memory):
+    auditor = Auditor(DistantStore(memory.client()), Clock())
+    committed = [auditor.commit([Compare("a", 0)], [Put("a", v)], ALICE, Deed("put", "a")) for v in (b"1", b"2", b"3")]
+    assert await asyncio.gather(*committed) == [True, False, False]
+    assert memory.get("a").value == b"1"
+
+
+async def test_a_large_mutation_goes_alone(memory):
+    store = DistantStore(memory.client())
+    auditor = Auditor(store, Clock())
+    committed = [auditor.commit([], [Put(n, bytes(400_000))], ALICE, Deed("put", n)) for n in "abc"]
+    assert all(await asyncio.gather(*committed))
+    assert store.transactions == 3
+
+
+async def test_those_that_were_taken_along_hear_although_the_one_whose_turn_it_was_gives_up(memory):
+    store = DistantStore(memory.client())
+    auditor = Auditor(store, Clock())
+    tasks = [asyncio.create_task(auditor.commit([], [Put(n, b"1")], ALICE, Deed("put", n))) for n in "abc"]
+    while store.transactions < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    tasks[1].cancel()  # it takes "c" along
+    assert await asyncio.gather(tasks[0], tasks[2]) == [True, True]
+    assert memory.get("c").value == b"1"
+
+
+async def test_an_unreachable_store_fails_everybody_and_nobody_hangs(memory):
+    client = memory.client()
+    auditor = Auditor(DistantStore(client), Clock())
+    await client.close()
+    committed = [auditor.commit([], [Put(n, b"1")], ALICE, Deed("put", n)) for n in "abc"]
+    results = await asyncio.gather(*committed, return_exceptions=True)
+    assert [type(result) for result in results] == [CoordinationUnavailable] * 3
 
 
 @pytest.mark.parametrize(

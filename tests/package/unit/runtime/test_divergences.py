@@ -303,8 +303,8 @@ class TestReplay:
                     await Producer(mesh["eu-west"], "p").publish("b", "c", "d")
                 await room(size)
 
-            await decide(mesh, Resolution.REPLAYING)
             sequencer.room = resend_first
+            await decide(mesh, Resolution.REPLAYING)
             await mesh.until(lambda: decision(mesh) is Resolution.REPLAYED)
             assert resent
             assert await delivered(mesh["eu-west"]) == ["a", "b", "c", "d"]

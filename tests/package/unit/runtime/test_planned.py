@@ -2,10 +2,16 @@
 
 import asyncio
 
+import pytest
 from tests.package.unit.runtime.mesh import Producer, delivered, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
 
+from omnirelay.errors import NotActive
 from omnirelay.failover.record import Limits, Mode, State
+from omnirelay.ports.coordination import Put
+from omnirelay.runtime.documents import LEASES, ROUTING
+from omnirelay.runtime.ownership import ARRIVAL_SECONDS
+from omnirelay.runtime.view import RETRY_SECONDS
 
 STEPS = ("drain", "promote", "verify", "complete")
 
@@ -54,3 +60,100 @@ async def test_there_and_back_loses_and_doubles_nothing_and_leaves_nothing_diver
         for site in mesh.sites.values():
             assert await delivered(site) == ["0", "1", "2"]
             assert await site.replicator.divergences.all() == []
+
+
+class TestAProducerThatComesToTheTargetEarly:
+    """A drain sends producers on before there is anywhere to go."""
+
+    @in_virtual_time
+    async def test_fm21_it_is_kept_waiting_and_let_in_as_soon_as_the_target_is_active(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED)
+            failover = await mesh["eu-west"].step(failover, "drain")
+            early = asyncio.create_task(mesh["eu-west"].replicator.ownerships.admit_or_await("default"))
+            await asyncio.sleep(ARRIVAL_SECONDS / 2)
+            assert not early.done()
+            asked = mesh.now
+            await mesh["eu-west"].step(failover, "promote")
+            assert (await early).epoch == 2
+            assert mesh.now - asked < 0.1
+
+    @in_virtual_time
+    async def test_fm21_not_for_ever(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED)
+            await mesh["eu-west"].step(failover, "drain")
+            asked = mesh.now
+            with pytest.raises(NotActive):
+                await mesh["eu-west"].replicator.ownerships.admit_or_await("default")
+            assert mesh.now - asked == pytest.approx(ARRIVAL_SECONDS, abs=0.01)
+
+    @in_virtual_time
+    async def test_fm21_it_hears_at_once_that_the_drain_was_undone(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED)
+            await mesh["eu-west"].step(failover, "drain")
+            early = asyncio.create_task(mesh["eu-west"].replicator.ownerships.admit_or_await("default"))
+            await asyncio.sleep(0.1)
+            asked = mesh.now
+            await mesh["eu-west"].step(failover, "abort")
+            with pytest.raises(NotActive, match="us-east"):
+                await early
+            assert mesh.now - asked < 0.1
+
+    @in_virtual_time
+    async def test_who_comes_to_a_bystander_is_sent_on_at_once(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED)
+            await mesh["eu-west"].step(failover, "drain")
+            asked = mesh.now
+            with pytest.raises(NotActive):
+                await mesh["ap-south"].replicator.ownerships.admit_or_await("default")
+            assert mesh.now == asked
+
+
+@in_virtual_time
+async def test_many_namespaces_move_with_few_writes_to_the_store_and_one_to_the_disk(tmp_path):
+    """A wait for a disk for each namespace made the outage grow with their number."""
+    names = tuple(f"n{number:02}" for number in range(60))
+    async with running_mesh(tmp_path, namespaces=names) as mesh:
+        claims, barriers = [], []
+        transact = mesh["eu-west"].client.transact
+
+        async def counted(compares, writes):
+            claims.extend([sum(write.key.startswith(LEASES.prefix) for write in writes)])
+            return await transact(compares, writes)
+
+        async def committing():
+            barriers.append(1)
+
+        failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED, namespaces=names)
+        mesh["us-east"].log.before_commit = committing
+        failover = await mesh["eu-west"].step(failover, "drain")
+        assert len(barriers) == 1
+        mesh["eu-west"].client.transact = counted
+        await mesh["eu-west"].step(failover, "promote")
+        assert [n for n in claims if n] == [60, 40, 20], "the promotion deletes the old claims, then two transactions"
+
+
+@in_virtual_time
+async def test_a_claim_that_comes_too_late_for_the_store_is_made_again_at_once(tmp_path):
+    """Other failovers move the routing all the time when there are many; each cost a wait for the watch."""
+    async with running_mesh(tmp_path, namespaces=("default", "orders")) as mesh:
+        failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED)
+        failover = await mesh["eu-west"].step(failover, "drain")
+        transact, raced = mesh["eu-west"].client.transact, []
+
+        async def overtaken(compares, writes):
+            if len(raced) < 3 and any(isinstance(w, Put) and w.key.startswith(LEASES.prefix) for w in writes):
+                raced.append(mesh.now)
+                mesh["eu-west"].replicator.view._apply = lambda changes: None  # the watch is behind
+                entry = await mesh.store.get(ROUTING)
+                await mesh.store.transact([], [Put(ROUTING, entry.value)])
+            return await transact(compares, writes)
+
+        mesh["eu-west"].client.transact = overtaken
+        await mesh["eu-west"].step(failover, "promote")
+        await mesh.until(lambda: mesh["eu-west"].admitting)
+        assert len(raced) == 3
+        assert mesh.now - raced[0] < RETRY_SECONDS / 2

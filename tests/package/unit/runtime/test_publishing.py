@@ -44,6 +44,9 @@ class Ownerships:
         self.still(namespace, self.route.epoch)
         return self.route.current
 
+    async def admit_or_await(self, namespace):
+        return self.admit(namespace)
+
     def still(self, namespace, epoch):
         if self.lost or epoch != self.route.epoch:
             raise NotActive("no lease", epoch=epoch)

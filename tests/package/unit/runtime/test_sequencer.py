@@ -2,10 +2,15 @@
 
 import asyncio
 
+import pytest
 from tests.package.unit.runtime.virtual import LoopClock, in_virtual_time
 
+from omnirelay.errors import StorageUnavailable
+from omnirelay.model.batch import Batch
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.model.version_vector import VersionVector
+from omnirelay.ports.streams import SubscribeRequest
+from omnirelay.runtime.delivering import Delivering
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.testing.memory_log import MemoryLog
 from omnirelay.wire.codec import encode_header
@@ -71,3 +76,24 @@ async def test_a_held_origin_waits_until_it_is_released():
     await sequencer.released("eu-west")
     sequencer.hold(frozenset())
     await waiting
+
+
+@in_virtual_time
+async def test_fm36_a_disk_that_takes_no_writes_stops_no_reader():
+    """Readers were refused whenever they asked between a failed append and the log's being read again."""
+    sequencer = await started()
+    await publish(sequencer, 1).durable
+
+    async def no_space():
+        raise StorageUnavailable("the log's disk refuses: no space")
+
+    sequencer.log.before_commit = no_space
+    with pytest.raises(StorageUnavailable):
+        await publish(sequencer, 2).durable
+    with pytest.raises(StorageUnavailable):
+        publish(sequencer, 2)
+    reading = Delivering(sequencer, sequencer.log).serve(SubscribeRequest("default", None, latest=False))
+    first = await anext(reading)
+    assert isinstance(first, Batch)
+    assert first.header.last_sequence == 1
+    await reading.aclose()
