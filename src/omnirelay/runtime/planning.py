@@ -14,6 +14,9 @@ from omnirelay.ports.clock import Clock
 from omnirelay.runtime.audit import Actor
 from omnirelay.runtime.view import MeshView
 
+MAX_NAMESPACES = 60
+"""A failover takes all its locks in one transaction: two operations for each, of the 128 that a store takes."""
+
 
 class Planner:
     def __init__(self, view: MeshView, clock: Clock, timing: Timing) -> None:
@@ -45,6 +48,12 @@ class Planner:
         (source,) = sources
         if source == request.target:
             raise BadRequest(f"{request.target} owns {', '.join(names)} already", target=request.target)
+        if len(names) > MAX_NAMESPACES:
+            raise BadRequest(
+                f"{len(names)} namespaces would move, at most {MAX_NAMESPACES} can in one failover; name them in parts",
+                path="namespaces",
+                most=MAX_NAMESPACES,
+            )
         if request.target not in self._view.clusters:
             raise NotFound(f"there is no cluster {request.target!r}", kind="clusters", cluster=request.target)
         return source, replace(request, namespaces=names)

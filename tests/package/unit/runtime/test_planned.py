@@ -6,11 +6,12 @@ import pytest
 from tests.package.unit.runtime.mesh import Producer, delivered, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
 
-from omnirelay.errors import NotActive
+from omnirelay.errors import BadRequest, NotActive
 from omnirelay.failover.record import Limits, Mode, State
 from omnirelay.ports.coordination import Put
 from omnirelay.runtime.documents import LEASES, ROUTING
 from omnirelay.runtime.ownership import ARRIVAL_SECONDS
+from omnirelay.runtime.planning import MAX_NAMESPACES
 from omnirelay.runtime.view import RETRY_SECONDS
 
 STEPS = ("drain", "promote", "verify", "complete")
@@ -115,7 +116,7 @@ class TestAProducerThatComesToTheTargetEarly:
 @in_virtual_time
 async def test_many_namespaces_move_with_few_writes_to_the_store_and_one_to_the_disk(tmp_path):
     """A wait for a disk for each namespace made the outage grow with their number."""
-    names = tuple(f"n{number:02}" for number in range(60))
+    names = tuple(f"n{number:02}" for number in range(MAX_NAMESPACES))
     async with running_mesh(tmp_path, namespaces=names) as mesh:
         claims, barriers = [], []
         transact = mesh["eu-west"].client.transact
@@ -133,7 +134,9 @@ async def test_many_namespaces_move_with_few_writes_to_the_store_and_one_to_the_
         assert len(barriers) == 1
         mesh["eu-west"].client.transact = counted
         await mesh["eu-west"].step(failover, "promote")
-        assert [n for n in claims if n] == [60, 40, 20], "the promotion deletes the old claims, then two transactions"
+        assert [n for n in claims if n] == [MAX_NAMESPACES, 40, 20], (
+            "the promotion deletes the old claims, then two transactions"
+        )
 
 
 @in_virtual_time
@@ -157,3 +160,13 @@ async def test_a_claim_that_comes_too_late_for_the_store_is_made_again_at_once(t
         await mesh.until(lambda: mesh["eu-west"].admitting)
         assert len(raced) == 3
         assert mesh.now - raced[0] < RETRY_SECONDS / 2
+
+
+@in_virtual_time
+async def test_more_namespaces_than_one_transaction_can_lock_are_refused_while_planning(tmp_path):
+    """It was found out by the drain, which the store refused."""
+    names = tuple(f"n{number:02}" for number in range(MAX_NAMESPACES + 1))
+    async with running_mesh(tmp_path, namespaces=names) as mesh:
+        with pytest.raises(BadRequest, match=f"at most {MAX_NAMESPACES}"):
+            await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED, namespaces=names)
+        await move(mesh, "eu-west", namespaces=names[1:])
