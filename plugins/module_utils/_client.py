@@ -5,7 +5,8 @@
 
 Any cluster can serve any call, so several endpoints are one service: a call goes to the endpoint that answered
 last, and to the next one when that does not answer or says that another try may succeed. A call is repeated only
-in these two cases; every mutation of the control API is idempotent, so a repeated one does no harm.
+in these two cases; every mutation of the control API is idempotent or names the ETag of what it changes, so a repeated
+one does no harm.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from ansible_collections.omnirelay.mesh.plugins.module_utils._file import not_sa
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
+SHORTEST_CALL = 0.1
 CHUNK_BYTES = 64 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-Answer = collections.namedtuple("Answer", "status body request_id endpoint")
+Answer = collections.namedtuple("Answer", "status body request_id endpoint etag", defaults=("",))
 
 
 class MeshClient:
@@ -75,11 +77,22 @@ class MeshClient:
         """The endpoint that answered last, or that is tried next."""
         return self._endpoints[0]
 
+    def hurry(self, seconds):
+        """From now on no call takes longer than this, over all its attempts."""
+        self._deadline = min(self._deadline, max(seconds, SHORTEST_CALL))
+
     def get(self, *path, **query):
         return self._call("GET", path, query)
 
     def post(self, *path, body=None, **query):
         return self._call("POST", path, query, body={} if body is None else body)
+
+    def patch(self, *path, body, etag, **query):
+        """Changes the resource that had this ETag; refused if it has changed since."""
+        return self._call("PATCH", path, query, body=body, etag=etag)
+
+    def delete(self, *path, etag, **query):
+        return self._call("DELETE", path, query, etag=etag)
 
     def text(self, *path, media_type):
         return self._call("GET", path, {}, media_type=media_type)
@@ -98,7 +111,7 @@ class MeshClient:
             if not query["page_token"]:
                 return items, answer
 
-    def _call(self, method, path, query, body=None, media_type="application/json", sink=None):
+    def _call(self, method, path, query, body=None, media_type="application/json", sink=None, etag=""):
         wait = query.get("wait", 0)
         gives_up_at = time.monotonic() + self._deadline + wait
         target = _target(path, query)
@@ -109,7 +122,7 @@ class MeshClient:
                 if left <= 0:
                     raise _summary(failures)
                 try:
-                    return self._attempt(method, target, body, media_type, min(self._timeout + wait, left), sink)
+                    return self._attempt(method, target, body, media_type, min(self._timeout + wait, left), sink, etag)
                 except MeshApiError as error:
                     if not (error.retryable or error.code == "unreachable"):
                         raise
@@ -123,8 +136,10 @@ class MeshClient:
             time.sleep(pause)
         raise _summary(failures)
 
-    def _attempt(self, method, target, body, media_type, timeout, sink):
+    def _attempt(self, method, target, body, media_type, timeout, sink, etag):
         headers = {"Accept": media_type + ", application/problem+json"}
+        if etag:
+            headers["If-Match"] = etag
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -144,7 +159,7 @@ class MeshClient:
                 raise MeshApiError.from_answer(self.endpoint, status, received, "") from error
         elif media_type != received.get_content_type():
             raise MeshApiError.from_answer(self.endpoint, status, received, "")
-        return Answer(status, content, received.get("X-Request-Id", ""), self.endpoint)
+        return Answer(status, content, received.get("X-Request-Id", ""), self.endpoint, received.get("ETag", ""))
 
 
 def _pour(answer, sink):

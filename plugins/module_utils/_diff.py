@@ -63,6 +63,23 @@ def of_failover(before, after):
     return Difference("failover " + after["id"], _picture(before), _picture(after))
 
 
+DESCRIPTOR = ("region", "endpoints", "owners", "change_ticket", "priority", "failover_policy", "maintenance", "annotations")
+"""What people decide about a cluster; everything else about it is observed."""
+
+
+def of_cluster(cluster_id, before, after):
+    """What was decided about a cluster, and what it owns because of that. None is no cluster."""
+
+    def picture(cluster):
+        if cluster is None:
+            return {}
+        return dict(
+            {name: cluster[name] for name in DESCRIPTOR}, namespaces=sorted(owned["namespace"] for owned in cluster["namespaces"])
+        )
+
+    return Difference("cluster " + cluster_id, picture(before), picture(after))
+
+
 def of_divergence(before, after):
     """What was decided about fenced records."""
 

@@ -100,6 +100,10 @@ clusters:
       description: Free text by name.
       type: dict
       returned: always
+    maintenance:
+      description: Whether an operator has barred it from becoming active.
+      type: bool
+      returned: always
     namespaces:
       description: What it owns, each with RV(ignore:namespace) and RV(ignore:epoch).
       type: list

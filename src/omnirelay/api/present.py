@@ -14,7 +14,7 @@ from omnirelay.failover.modes import machine
 from omnirelay.failover.record import Check, Failover, LossRange
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import ReplicationStatus
-from omnirelay.model.routing import Route
+from omnirelay.model.routing import Route, RoutingDocument
 from omnirelay.model.times import rfc3339
 from omnirelay.runtime.clusters import derived_state, unreadiness
 from omnirelay.runtime.view import MeshView
@@ -45,15 +45,16 @@ WORSE = (
 # --- clusters -------------------------------------------------------------------------------------------------
 
 
-def cluster(view: MeshView, descriptor: ClusterDescriptor) -> schemas.Cluster:
+def cluster(view: MeshView, descriptor: ClusterDescriptor, predicted: RoutingDocument | None = None) -> schemas.Cluster:
+    """`predicted` is the routing that a dry run would lead to, where that is another one."""
     name = descriptor.cluster_id
     told = view.reports.get(name)
     problems = unreadiness(view, descriptor)
-    routes = view.routing.routes
+    routing = predicted or view.routing
     return schemas.Cluster(
         cluster_id=name,
         region=descriptor.region,
-        state=derived_state(view, descriptor).value,
+        state=derived_state(view, descriptor, routing).value,
         priority=descriptor.priority,
         failover_policy=descriptor.failover_policy,
         endpoints=schemas.EndpointsModel(**asdict(descriptor.endpoints)),
@@ -62,7 +63,8 @@ def cluster(view: MeshView, descriptor: ClusterDescriptor) -> schemas.Cluster:
         annotations=dict(descriptor.annotations),
         maintenance=descriptor.maintenance,
         namespaces=[
-            schemas.OwnedNamespace(namespace=owned, epoch=routes[owned].epoch) for owned in view.routing.owned_by(name)
+            schemas.OwnedNamespace(namespace=owned, epoch=routing.routes[owned].epoch)
+            for owned in routing.owned_by(name)
         ],
         ready=not problems,
         problems=problems,

@@ -41,16 +41,21 @@ class Stored:
 
     descriptor: ClusterDescriptor
     revision: int
+    routing: RoutingDocument | None = None
+    """Of a dry run that would make it an owner: the routing that there would be."""
 
 
-def derived_state(view: MeshView, descriptor: ClusterDescriptor) -> ClusterState:
-    """What the descriptor amounts to: an operator's maintenance first, then what the mesh does with the cluster."""
+def derived_state(
+    view: MeshView, descriptor: ClusterDescriptor, routing: RoutingDocument | None = None
+) -> ClusterState:
+    """What the descriptor amounts to: an operator's maintenance first, then what the mesh does with the cluster.
+    `routing` stands in for the one that there is."""
     cluster = descriptor.cluster_id
     if descriptor.maintenance:
         return ClusterState.MAINTENANCE
     if any(f.source == cluster and f.state in SOURCE_CLOSED for f in view.failovers.values()):
         return ClusterState.DRAINING
-    return ClusterState.ACTIVE if view.routing.owned_by(cluster) else ClusterState.PASSIVE
+    return ClusterState.ACTIVE if (routing or view.routing).owned_by(cluster) else ClusterState.PASSIVE
 
 
 def unreadiness(view: MeshView, descriptor: ClusterDescriptor) -> list[str]:
@@ -110,7 +115,7 @@ class Clusters:
                 raise Conflict(f"cluster {cluster} exists with another descriptor; update it instead", cluster=cluster)
             routing = self._bootstrap(cluster, wanted)
             if dry_run or (known and routing is None):
-                return Stored(descriptor, self._view.cluster_revisions.get(cluster, 0)), known is None
+                return Stored(descriptor, self._view.cluster_revisions.get(cluster, 0), routing), known is None
             compares, writes = [Compare(key, self._view.cluster_revisions.get(cluster, 0))], _puts(descriptor)
             if routing is not None:
                 compares.append(Compare(ROUTING, self._view.routing_revision))

@@ -98,6 +98,7 @@ def cluster(name, state, namespaces, peers):
         owners=["sre@example.net"],
         change_ticket="CHG0001",
         annotations={},
+        maintenance=False,
         namespaces=namespaces,
         ready=True,
         problems=[],
@@ -131,6 +132,28 @@ def divergence(namespace="default", epoch=1, **fields):
     )
 
 
+def audit_entry(number, **fields):
+    return dict(
+        dict(
+            number=number,
+            at="2026-11-23T12:00:0%dZ" % number,
+            actor="spiffe://mesh.test/operator/" + ("alice" if number % 2 else "bob"),
+            identity_proof="mtls",
+            action="cluster.create" if number < 4 else "failover.plan",
+            subject="clusters/us-east",
+            why="",
+            change_ticket="CHG-%d" % number,
+            run_url="",
+            before=None,
+            after=dict(region="us-east-1"),
+            outcome="done" if number < 5 else "refused",
+            previous="%064d" % (number - 1),
+            digest="%064d" % number,
+        ),
+        **fields
+    )
+
+
 class FakeMesh:
     """What the control planes of one mesh know together."""
 
@@ -147,34 +170,44 @@ class FakeMesh:
         self.divergences = {}
         self.replay_takes = 1
         """So many looks."""
+        self.descriptors = {name: {} for name in ("us-east", "eu-west", "ap-south")}
+        """What of each was given by somebody; the rest is as the function C(cluster) has it."""
+        self.revisions = dict.fromkeys(self.descriptors, 1)
+        self.owners = {}
+        """Of the namespaces beside default."""
+        self.audit = [audit_entry(number) for number in range(1, 6)]
+        self.audit_page = 2
 
     def clusters(self):
-        names = ("us-east", "eu-west", "ap-south")
-        owned = [dict(namespace="default", epoch=self.epoch)]
-        return [
-            cluster(
-                name,
-                "active" if name == self.active else "passive",
-                owned if name == self.active else [],
-                [other for other in names if other != name],
-            )
-            for name in names
-        ]
+        return [self._cluster(name, given, self.owners) for name, given in self.descriptors.items()]
+
+    def _cluster(self, name, given, owners):
+        owned = [dict(namespace="default", epoch=self.epoch)] if name == self.active else []
+        owned += [dict(namespace=namespace, epoch=1) for namespace, owner in sorted(owners.items()) if owner == name]
+        others = [other for other in self.descriptors if other != name]
+        shown = dict(cluster(name, "active" if owned else "passive", owned, others), **given)
+        return dict(shown, state="maintenance") if shown["maintenance"] else shown
 
     def refuse(self, path, problem, times=1):
         self.refusals.setdefault(path, []).extend([problem] * times)
 
-    # Each handler returns a status and a body.
+    # Each handler returns a status, a body, and an ETag if there is one.
 
-    def handle(self, method, path, query, body, principal, accept):
+    def handle(self, method, path, query, body, principal, accept, if_match=""):
         self.calls.append((method, path, query, body))
         if self.refusals.get(path):
             raise self.refusals[path].pop(0)
         parts = path.split("/")[2:]
-        if parts[0] == "clusters":
+        if parts[0] == "clusters" and method == "GET":
             return self._read_clusters(parts, query)
+        if parts[0] == "routing":
+            return self._routing(query)
+        if parts[0] == "audit":
+            return self._audit(query)
         if principal is None:
             raise Problem(401, "unauthenticated", "Nobody is known by this token.")
+        if parts[0] == "clusters":
+            return self._change_clusters(method, parts[1:], query, body, if_match)
         if parts[0] == "divergence":
             return self._divergence(parts[1:], query, body, principal)
         if parts[0] != "failovers":
@@ -195,10 +228,13 @@ class FakeMesh:
     def _read_clusters(self, parts, query):
         clusters = [item for item in self.clusters() if query.get("state") in (None, item["state"])]
         clusters = [item for item in clusters if query.get("region") in (None, item["region"])]
-        if len(parts) == 3:
+        if len(parts) > 1:
             found = [item for item in clusters if item["cluster_id"] == parts[1]]
             if not found:
                 raise Problem(404, "not_found", "There is no cluster %s." % parts[1])
+        if len(parts) == 2:
+            return 200, found[0], self._etag(parts[1])
+        if len(parts) == 3:
             return 200, dict(
                 cluster_id=parts[1],
                 vector=found[0]["vector"],
@@ -214,6 +250,64 @@ class FakeMesh:
             next_page_token=str(after) if after < len(clusters) else "",
             coordination=dict(reachable=True),
         )
+
+    def _etag(self, name):
+        return '"%d"' % self.revisions.get(name, 0)
+
+    def _change_clusters(self, method, parts, query, body, if_match):
+        name = parts[0] if parts else body["cluster_id"]
+        stored, descriptors, owners = self.descriptors.get(name), dict(self.descriptors), dict(self.owners)
+        if method == "POST":
+            given = {field: value for field, value in body.items() if field not in ("cluster_id", "namespaces")}
+            shown = self._cluster(name, stored or {}, owners)
+            if stored is not None and any(shown[field] != value for field, value in given.items()):
+                raise Problem(409, "conflict", "Cluster %s exists with another descriptor." % name)
+            for namespace in body["namespaces"]:
+                owner = self.active if namespace == "default" else owners.setdefault(namespace, name)
+                if owner != name:
+                    raise Problem(409, "conflict", "%s is owned by %s" % (namespace, owner), owner=owner)
+            descriptors[name] = given
+        elif stored is None:
+            raise Problem(404, "not_found", "There is no cluster %s." % name)
+        elif if_match != self._etag(name):
+            raise Problem(412, "etag_mismatch", "It was changed.", etag=self._etag(name))
+        elif method == "DELETE":
+            if name == self.active:
+                raise Problem(409, "cluster_in_use", "%s owns default" % name, "Move it first.")
+            gone = self._cluster(name, stored, owners)
+            del descriptors[name]
+        else:
+            descriptors[name] = dict(stored, **body)
+        if not query.get("dry_run"):
+            self.revisions[name] = self.revisions.get(name, 0) + (descriptors != self.descriptors)
+            self.descriptors, self.owners = descriptors, owners
+        if method == "DELETE":
+            return 200, gone
+        return 201 if stored is None and not query.get("dry_run") else 200, self._cluster(name, descriptors[name], owners), self._etag(name)
+
+    def _routing(self, query):
+        owners = dict(self.owners, default=self.active)
+        wanted = query.get("namespace")
+        if wanted is not None and wanted not in owners:
+            raise Problem(404, "unknown_namespace", "There is no namespace %r." % wanted)
+        namespaces = {
+            name: dict(
+                active=owner,
+                epoch=1,
+                endpoint="127.0.0.1:7001",
+                control="https://127.0.0.1:8001",
+                history=[dict(epoch=1, cluster=owner, origin=owner, cut=dict(epoch=0, sequence=0))],
+            )
+            for name, owner in owners.items()
+            if wanted in (None, name)
+        }
+        return 200, dict(version=self.epoch, namespaces=namespaces, coordination=dict(reachable=True))
+
+    def _audit(self, query):
+        limit = min(int(query["limit"]), self.audit_page)
+        beyond = [entry for entry in self.audit if entry["number"] > int(query.get("after", 0))]
+        last = self.audit[-1]
+        return 200, dict(entries=beyond[:limit], head=dict(number=last["number"], digest=last["digest"]))
 
     def _divergence(self, parts, query, body, principal):
         if not parts:
@@ -439,17 +533,24 @@ class FakeControlApi:
             def do_GET(self):
                 self._answer(None)
 
+            def do_DELETE(self):
+                self._answer(None)
+
             def do_POST(self):
                 self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            do_PATCH = do_POST
 
             def _answer(self, body):
                 url = urlsplit(self.path)
                 query = {name: values[0] for name, values in parse_qs(url.query).items()}
                 principal = PEOPLE.get(self.headers.get("Authorization", "").replace("Bearer ", ""))
+                etag = None
                 try:
-                    status, content = mesh.handle(
-                        self.command, url.path, query, body, principal, self.headers.get("Accept", "")
+                    status, content, *tagged = mesh.handle(
+                        self.command, url.path, query, body, principal, self.headers.get("Accept", ""), self.headers.get("If-Match")
                     )
+                    etag = tagged[0] if tagged else None
                     kind = "application/json" if not isinstance(content, str) else self.headers["Accept"].split(",")[0]
                 except Problem as problem:
                     status, content, kind = problem.status, problem.document, "application/problem+json"
@@ -458,6 +559,8 @@ class FakeControlApi:
                 self.send_header("Content-Type", kind + "; charset=utf-8")
                 self.send_header("Content-Length", str(len(data)))
                 self.send_header("X-Request-Id", "req-%d" % len(mesh.calls))
+                if etag:
+                    self.send_header("ETag", etag)
                 self.end_headers()
                 self.wfile.write(data)
 

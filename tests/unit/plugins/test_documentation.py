@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 MODULES = (
+    "audit_info",
+    "cluster",
     "cluster_info",
     "divergence",
     "divergence_info",
@@ -18,6 +20,7 @@ MODULES = (
     "failover_report",
     "failover_step",
     "replication_info",
+    "routing_info",
 )
 
 
@@ -62,6 +65,8 @@ def check_keys(documented, value, where, unknown):
 
 
 CALLS = dict(
+    audit_info={},
+    cluster=dict(cluster_id="eu-west", owners=["sre@example.net"], change_ticket="CHG-9", maintenance=True),
     cluster_info={},
     divergence=dict(divergence_id="default.1", resolution="discard"),
     divergence_info=dict(details=True),
@@ -71,6 +76,7 @@ CALLS = dict(
     failover_step=dict(failover_id="fo-1", step="abort"),
     failover_info={},
     failover_report=dict(failover_id="fo-1"),
+    routing_info={},
 )
 
 

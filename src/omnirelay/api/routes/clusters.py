@@ -137,7 +137,7 @@ async def get_replication(services: Serving, cluster_id: str) -> schemas.Replica
 
 def _answer(services: Services, stored: Stored, response: Response) -> schemas.Cluster:
     response.headers["ETag"] = etag(stored.revision)
-    return present.cluster(services.view, stored.descriptor)
+    return present.cluster(services.view, stored.descriptor, stored.routing)
 
 
 def _descriptor(cluster_id: str, body: schemas.ClusterFields) -> ClusterDescriptor:

@@ -185,6 +185,10 @@ class TestCreating:
         assert "mars" not in mesh.view.clusters
         assert mesh.view.routing.version == 1
 
+    async def test_a_dry_run_answers_what_the_creation_then_does(self, mesh):
+        predicted = await create(mesh, query={"dry_run": True}, namespaces=["payments"])
+        assert (await create(mesh, namespaces=["payments"])).json() == predicted.json()
+
     @pytest.mark.parametrize(
         ("changes", "path"),
         [

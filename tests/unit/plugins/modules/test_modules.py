@@ -15,7 +15,7 @@ from ansible_collections.omnirelay.mesh.plugins.module_utils._client import Answ
 from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
 from ansible_collections.omnirelay.mesh.plugins.modules import divergence as divergence_module
 from ansible_collections.omnirelay.mesh.plugins.modules import failover_step
-from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import Problem, check
+from ansible_collections.omnirelay.mesh.tests.unit.plugins.fake_control_api import Problem, audit_entry, check
 
 
 def error_of(result):
@@ -25,7 +25,8 @@ def error_of(result):
 
 
 def mutations(mesh):
-    return [(path, query) for method, path, query, body in mesh.calls if method == "POST" and not (body or {}).get("dry_run")]
+    made = [call for call in mesh.calls if call[0] != "GET" and not call[2].get("dry_run") and not (call[3] or {}).get("dry_run")]
+    return [(path, query) for method, path, query, body in made]
 
 
 class TestInfo:
@@ -52,6 +53,187 @@ class TestInfo:
         assert run_module("failover_info", open=True)["failovers"] == []
         assert run_module("failover_info", failover_id=plan["id"])["failovers"][0]["state"] == "aborted"
         assert run_module("failover_info", failover_id="fo-99")["failovers"] == []
+
+
+    def test_routing_of_all_and_of_one(self, run_module, mesh):
+        mesh.owners["orders"] = "eu-west"
+        result = run_module("routing_info")
+        assert {name: route["active"] for name, route in result["namespaces"].items()} == {"default": "us-east", "orders": "eu-west"}
+        assert (result["version"], result["coordination"]) == (1, {"reachable": True})
+        assert list(run_module("routing_info", namespace="orders")["namespaces"]) == ["orders"]
+
+    def test_namespace_that_does_not_exist_is_an_empty_answer(self, run_module, mesh):
+        result = run_module("routing_info", namespace="mars")
+        assert (result["namespaces"], result["version"], result["coordination"]) == ({}, None, None)
+        mesh.refuse("/control/routing", Problem(404, "not_found", "There is no such path."))
+        assert error_of(run_module("routing_info", namespace="mars")) == "not_found", "only the namespace may be missing"
+
+
+class TestAudit:
+    def numbers(self, result):
+        return [entry["number"] for entry in result["entries"]]
+
+    def test_all_pages_up_to_the_head(self, run_module, mesh):
+        result = run_module("audit_info")
+        assert (self.numbers(result), result["next_after"]) == ([1, 2, 3, 4, 5], None)
+        assert result["head"] == dict(number=5, digest="%064d" % 5)
+        assert self.numbers(run_module("audit_info", after=3)) == [4, 5]
+        assert self.numbers(run_module("audit_info", after=5)) == []
+
+    def test_reading_on_gives_every_entry_once(self, run_module):
+        seen, after = [], 0
+        while after is not None:
+            result = run_module("audit_info", after=after, limit=2, subject="clusters/us-east")
+            seen += self.numbers(result)
+            after = result["next_after"]
+        assert seen == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize(
+        "wanted, numbers",
+        [
+            (dict(actor="spiffe://mesh.test/operator/bob"), [2, 4]),
+            (dict(action="failover.plan"), [4, 5]),
+            (dict(action="failover.plan", outcome="refused"), [5]),
+            (dict(change_ticket="CHG-3"), [3]),
+            (dict(subject="clusters/mars"), []),
+        ],
+    )
+    def test_filters(self, run_module, wanted, numbers):
+        result = run_module("audit_info", **wanted)
+        assert (self.numbers(result), result["next_after"]) == (numbers, None)
+
+    def test_chain_that_grows_while_it_is_read_ends_the_reading(self, run_module, mesh):
+        answer = mesh._audit
+
+        def growing(query):
+            mesh.audit.append(audit_entry(len(mesh.audit) + 1))
+            return answer(query)
+
+        mesh._audit = growing
+        result = run_module("audit_info")
+        assert self.numbers(result) == [1, 2, 3, 4, 5, 6]
+        assert result["next_after"] == 6, "there are more by now"
+
+    @pytest.mark.parametrize("options", [dict(after=-1), dict(limit=0)])
+    def test_numbers_that_mean_nothing(self, run_module, mesh, options):
+        assert error_of(run_module("audit_info", **options)) == "invalid_argument" and not mesh.calls
+
+
+MARS = dict(
+    cluster_id="mars",
+    region="sol-4",
+    endpoints=dict(grpc="mars.test:7443", control="https://mars.test:8443"),
+    owners=["sre@example.net"],
+    change_ticket="CHG-9",
+)
+EU_WEST = dict(cluster_id="eu-west", owners=["sre@example.net"], change_ticket="CHG-9")
+GONE = dict(cluster_id="ap-south", state="absent", change_ticket="CHG-9")
+
+
+class TestCluster:
+    @pytest.mark.parametrize(
+        "options, expected",
+        [
+            (MARS, dict(region="sol-4", state="passive", change_ticket="CHG-9")),
+            (dict(MARS, namespaces=["orders"]), dict(state="active", namespaces=[dict(namespace="orders", epoch=1)])),
+            (dict(EU_WEST, maintenance=True), dict(state="maintenance", priority=100, change_ticket="CHG-9")),
+            (dict(EU_WEST, annotations=dict(rack="7")), dict(annotations=dict(rack="7"), region="eu-west-1")),
+            (dict(EU_WEST, namespaces=["orders"]), dict(state="active", namespaces=[dict(namespace="orders", epoch=1)])),
+            (dict(EU_WEST, priority=5, namespaces=["orders"]), dict(state="active", priority=5)),
+            (dict(EU_WEST, maintenance=True, namespaces=["orders"]), dict(state="maintenance")),
+        ],
+    )
+    def test_check_then_made_then_unchanged(self, run_module, mesh, options, expected):
+        predicted = run_module("cluster", check=True, diff=True, **options)
+        assert not mutations(mesh)
+        real = run_module("cluster", diff=True, **options)
+        assert real["changed"] and {name: real["cluster"][name] for name in expected} == expected
+        assert (predicted["changed"], predicted["diff"], predicted["cluster"]) == (True, real["diff"], real["cluster"])
+        made = mutations(mesh)
+        for in_check_mode in (True, False):
+            again = run_module("cluster", check=in_check_mode, diff=True, **options)
+            assert not again["changed"] and again["cluster"] == real["cluster"] and again["etag"] == real["etag"]
+        assert mutations(mesh) == made
+
+    def test_removed_once(self, run_module, mesh):
+        predicted = run_module("cluster", check=True, diff=True, **GONE)
+        assert "ap-south" in mesh.descriptors
+        real = run_module("cluster", diff=True, **GONE)
+        assert (predicted["changed"], predicted["diff"]) == (True, real["diff"]) and real["diff"]["after"] == {}
+        assert "ap-south" not in mesh.descriptors and real["cluster"] is None and real["etag"] is None
+        assert mutations(mesh) == [("/control/clusters/ap-south", {"change_ticket": "CHG-9"})]
+        for in_check_mode in (True, False):
+            assert not run_module("cluster", check=in_check_mode, **GONE)["changed"]
+
+    def test_what_is_not_given_stays(self, run_module, mesh):
+        run_module("cluster", **dict(EU_WEST, priority=7))
+        assert run_module("cluster", **dict(EU_WEST, maintenance=True))["cluster"]["priority"] == 7
+        assert mesh.calls[-1][3] == dict(owners=["sre@example.net"], change_ticket="CHG-9", maintenance=True)
+
+    def test_another_ticket_alone_is_no_change(self, run_module, mesh):
+        assert not run_module("cluster", **EU_WEST)["changed"] and not mutations(mesh)
+
+    @pytest.mark.parametrize("missing", ["owners", "change_ticket"])
+    def test_nobody_changes_anything_without_owner_and_ticket(self, run_module, mesh, missing):
+        assert missing in run_module("cluster", **dict(MARS, **{missing: None}))["msg"] and not mesh.calls
+        assert "change_ticket" in run_module("cluster", **dict(GONE, change_ticket=None))["msg"] and not mesh.calls
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    @pytest.mark.parametrize("options", [dict(EU_WEST, priority=7), dict(GONE)])
+    def test_what_changed_since_it_was_read_is_not_overwritten(self, run_module, mesh, options, in_check_mode):
+        etag = run_module("cluster", **dict(EU_WEST, cluster_id=options["cluster_id"]))["etag"]
+        mesh.revisions[options["cluster_id"]] += 1
+        result = run_module("cluster", check=in_check_mode, etag=etag, **options)
+        assert error_of(result) == "etag_mismatch" and '"2"' in result["msg"] and not mutations(mesh)
+        assert run_module("cluster", check=in_check_mode, etag='"2"', **options)["changed"]
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    def test_cluster_that_should_be_there_is_not_made(self, run_module, mesh, in_check_mode):
+        assert error_of(run_module("cluster", check=in_check_mode, etag='"1"', **MARS)) == "not_found" and not mutations(mesh)
+
+    def test_change_that_comes_in_between_is_read_and_kept(self, run_module, mesh):
+        answer = mesh._change_clusters
+
+        def beaten(*arguments):
+            mesh._change_clusters = answer
+            mesh.descriptors["eu-west"], mesh.revisions["eu-west"] = dict(annotations=dict(rack="7")), 2
+            return answer(*arguments)
+
+        mesh._change_clusters = beaten
+        result = run_module("cluster", diff=True, **dict(EU_WEST, priority=7))
+        assert (result["cluster"]["priority"], result["cluster"]["annotations"]) == (7, dict(rack="7"))
+
+    def test_somebody_who_is_always_faster_is_an_error(self, run_module, mesh):
+        mesh._etag = lambda name: '"%d"' % len(mesh.calls)
+        assert error_of(run_module("cluster", **dict(EU_WEST, priority=7))) == "etag_mismatch"
+
+    def test_removal_whose_answer_was_lost_has_happened(self, run_module, mesh):
+        answer = mesh._change_clusters
+
+        def lost(*arguments):
+            mesh._change_clusters = answer
+            answer(*arguments)
+            raise Problem(503, "shutting_down", "It stops.", retryable=True)
+
+        mesh._change_clusters = lost
+        assert run_module("cluster", **dict(GONE, retries=1))["changed"]
+
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    @pytest.mark.parametrize(
+        "options, code",
+        [
+            (dict(GONE, cluster_id="us-east"), "cluster_in_use"),
+            (dict(MARS, namespaces=["default"]), "conflict"),
+            (dict(EU_WEST, namespaces=["default"]), "conflict"),
+        ],
+    )
+    def test_refusals_are_those_of_the_control_plane(self, run_module, mesh, options, code, in_check_mode):
+        before = dict(mesh.descriptors)
+        assert error_of(run_module("cluster", check=in_check_mode, **options)) == code
+        assert mesh.descriptors == before
+
+    def test_change_is_refused_to_strangers(self, run_module, mesh):
+        assert error_of(run_module("cluster", token="guessed", **dict(EU_WEST, priority=7))) == "unauthenticated"
 
 
 class TestFailover:
