@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import yaml
 
@@ -49,8 +51,20 @@ def test_options(name):
     compare(documented_options(name), load("modules", name).SPEC["argument_spec"])
 
 
-def test_options_of_the_gate():
-    compare(documented_options("approval"), load("action", "approval").SPEC["argument_spec"])
+@pytest.mark.parametrize("name", ["approval", "failover_wait"])
+def test_options_of_what_is_an_action_plugin_only(name):
+    compare(documented_options(name), load("action", name).SPEC["argument_spec"])
+
+
+def test_every_module_is_in_the_action_group():
+    folder = os.path.join(os.path.dirname(__file__), "../../..")
+    with open(os.path.join(folder, "meta/runtime.yml"), encoding="utf-8") as source:
+        group = yaml.safe_load(source)["action_groups"]["mesh"]
+    names = sorted(name[:-3] for name in os.listdir(os.path.join(folder, "plugins/modules")) if name.endswith(".py"))
+    assert group == names
+    assert set(names) == {*MODULES, "approval", "failover_wait"}, "each module is in the tests of this file"
+    for name in names:
+        assert "omnirelay.mesh.attributes" in yaml.safe_load(load("modules", name).DOCUMENTATION)["extends_documentation_fragment"]
 
 
 def check_keys(documented, value, where, unknown):
