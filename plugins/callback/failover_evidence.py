@@ -133,8 +133,9 @@ class CallbackModule(CallbackBase):
         if action.startswith(OURS) and not task.no_log:
             more["result"] = kept(values, KEPT)
         # The task's name as the playbook has it: one that was filled in could show what it was filled in with.
+        name = (task.get_ds() or {}).get("name", "")
         self._write(
-            "task", task=task.name or "", action=action, host=result._host.get_name(), status=status, check_mode=bool(task.check_mode), **more
+            "task", task=name, action=action, host=result._host.get_name(), status=status, check_mode=bool(task.check_mode), **more
         )
 
     def _write(self, event, **content):

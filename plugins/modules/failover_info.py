@@ -151,6 +151,12 @@ failovers:
           type: list
           elements: dict
           returned: always
+          sample:
+            - namespace: default
+              source: us-east
+              target: eu-west
+              epoch_before: 1
+              epoch_after: 2
         predicted_loss_records:
           description: Records that may be lost, 0 unless it is an emergency.
           type: int
@@ -216,10 +222,17 @@ failovers:
       elements: dict
       returned: always
     approvals:
-      description: The decisions so far, each with who, what, when, and for which plan hash.
+      description: The decisions so far, each with who, what, when, for which plan hash, and which way it came.
       type: list
       elements: dict
       returned: always
+      sample:
+        - principal: spiffe://mesh.example.net/operator/alice
+          decision: approve
+          plan_hash: sha256:6f1d
+          at: "2026-11-23T12:09:41.102Z"
+          comment: seen
+          via: terminal
     approvals_required:
       description: How many are needed.
       type: int
@@ -229,10 +242,16 @@ failovers:
       type: bool
       returned: always
     journal:
-      description: What happened, when and by whom.
+      description: What happened, when and by whom, a principal or a cluster.
       type: list
       elements: dict
       returned: always
+      sample:
+        - at: "2026-11-23T12:10:02.417Z"
+          step: drain
+          event: drain
+          actor: spiffe://mesh.example.net/operator/bob
+          detail: {}
     problem:
       description: Why it was aborted or could not be verified.
       type: str

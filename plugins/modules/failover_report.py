@@ -62,15 +62,48 @@ EXAMPLES = r"""
 RETURN = r"""
 report:
   description:
-    - The evidence, among others RV(ignore:state), RV(ignore:approvals), RV(ignore:timings), RV(ignore:measured_outage_seconds),
-      RV(ignore:measured_loss_records), RV(ignore:manifest), RV(ignore:epochs), RV(ignore:digests), RV(ignore:journal) and RV(ignore:audit).
+    - The evidence. What a failover has too is documented as RV(omnirelay.mesh.failover_info#module:failovers).
+    - RV(ignore:timings) has the time of each step, null for one that was not taken, RV(ignore:measured_loss_records) the records that were lost, null while
+      that is not known, RV(ignore:epochs) the epoch of each namespace before and after, RV(ignore:digests) the chain digest of each origin at the
+      barrier, and RV(ignore:audit) the numbers of the first and the last entry of the audit chain about it.
   returned: success
   type: dict
   sample:
     failover_id: fo-20261123-120813-7f3a
     state: completed
+    problem: ""
+    mode: planned
+    source: us-east
+    target: eu-west
+    namespaces: [default]
+    change_ticket: CHG0042
+    run_url: ""
+    reason: rack maintenance
+    requested_by: spiffe://mesh.example.net/operator/bob
+    created_at: "2026-11-23T12:08:13.004Z"
+    plan_hash: sha256:6f1d
+    approvals: []
+    timings:
+      drain: "2026-11-23T12:10:02.417Z"
     measured_outage_seconds: 0.12
     measured_loss_records: 0
+    predicted_loss_records: 0
+    predicted_outage_seconds: 0.5
+    predicted_loss: []
+    accept_data_loss: null
+    break_glass: false
+    manifest: []
+    epochs:
+      default:
+        before: 1
+        after: 2
+    digests:
+      us-east: 6f1d
+    checks: []
+    journal: []
+    audit:
+      first: 12
+      last: 19
 content:
   description: The same as O(format) says, byte for byte as saved.
   returned: success

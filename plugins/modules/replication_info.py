@@ -94,6 +94,11 @@ replication:
           description: How far this cluster is behind the peer's log, in the same shape.
           type: dict
           returned: always
+          sample:
+            status: streaming
+            lag_records: 0
+            lag_bytes: 0
+            lag_seconds: 0.0
         last_contact:
           description: When they last heard of each other.
           type: str

@@ -68,7 +68,7 @@ class Playbooks:
 
     def environment(self) -> dict[str, str]:
         link = self.directory / "collections/ansible_collections/omnirelay/mesh"
-        if not link.is_symlink():
+        if not link.exists():
             link.parent.mkdir(parents=True)
             link.symlink_to(CHECKOUT)
         pki = self.mesh.pki

@@ -49,7 +49,7 @@ def callback(make):
 
 def result(values, action="omnirelay.mesh.failover_step", name="Drain {{ password }}", no_log=False):
     task = mock.Mock(action=action, resolved_action=action, no_log=no_log, check_mode=False, args=dict(token=SECRET))
-    task.name = name
+    task.name, task.get_ds = "Drain " + SECRET, lambda: dict(name=name)
     host = mock.Mock(get_name=lambda: "localhost")
     return mock.Mock(_task=task, _host=host, _result=values)
 
@@ -105,7 +105,7 @@ def test_value_of_another_shape_is_not_written(callback, path):
 
 def test_name_of_a_task_is_not_filled_in(callback, path):
     callback.v2_runner_on_ok(result({}))
-    assert entries(path)[0]["task"] == "Drain {{ password }}"
+    assert entries(path)[0]["task"] == "Drain {{ password }}" and SECRET not in path.read_text()
 
 
 def test_it_must_be_asked_for(callback):
