@@ -15,9 +15,7 @@ description:
 attributes:
   check_mode:
     support: full
-    details:
-      - The decision is predicted from the failover as it is. Who may decide is known to the control plane alone, so a refusal
-        for that reason is not predicted.
+    details: The control plane takes the same checks and refuses the same; only the decision is not stored.
   diff_mode:
     support: full
   idempotent:
@@ -164,12 +162,9 @@ def run(client, params, check_mode):
             comment=params["comment"],
             via=params["via"],
         )
-        if check_mode:
-            after = _predict(before, body)
-        else:
-            answer = client.post("failovers", before["id"], "approvals", body=body)
-            after = answer.body
-            _refuse_contradiction(after, decision, answer.request_id)
+        answer = client.post("failovers", before["id"], "approvals", body=body, dry_run=check_mode)
+        after = answer.body
+        _refuse_contradiction(after, decision, answer.request_id)
     difference = of_failover(before, after)
     return dict(
         changed=difference.changed,
@@ -195,29 +190,6 @@ def _refuse_contradiction(failover, decision, request_id):
             details=dict(failover_id=failover["id"], principal=denial.get("principal", "")),
             request_id=request_id,
         )
-
-
-def _predict(failover, body):
-    """What the control plane would answer, as far as it can be known without asking it."""
-    if body["plan_hash"] != failover["plan"]["hash"]:
-        raise MeshApiError(
-            "plan_hash_mismatch",
-            "Failover %s has the plan %s." % (failover["id"], failover["plan"]["hash"]),
-            hint="Read the plan again and decide about that.",
-            details=dict(failover_id=failover["id"], plan_hash=failover["plan"]["hash"]),
-        )
-    if body["decision"] not in failover["next"]:
-        raise MeshApiError(
-            "illegal_transition",
-            "Failover %s is %s; nobody can %s it now." % (failover["id"], failover["state"], body["decision"]),
-            hint="Possible now: %s." % (", ".join(failover["next"]) or "nothing, it has ended"),
-            details=dict(failover_id=failover["id"], state=failover["state"], allowed=failover["next"]),
-        )
-    approvals = failover["approvals"] + [dict(body, principal="", at="")]
-    if body["decision"] == "deny":
-        return dict(failover, approvals=approvals, state="denied", approved=False, next=[])
-    enough = sum(approval["decision"] == "approve" for approval in approvals) >= failover["approvals_required"]
-    return dict(failover, approvals=approvals, approved=enough, state="approved" if enough else failover["state"])
 
 
 def main():

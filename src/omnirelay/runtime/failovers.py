@@ -136,8 +136,16 @@ class Failovers:
     # --- approving -------------------------------------------------------------------------------------------
 
     async def approve(
-        self, failover_id: str, decision: str, plan_hash: str, comment: str, via: str, actor: Actor
+        self,
+        failover_id: str,
+        decision: str,
+        plan_hash: str,
+        comment: str,
+        via: str,
+        actor: Actor,
+        dry_run: bool = False,
     ) -> Failover:
+        """Records the decision. A dry run takes the same checks and answers the record as it would be (I14)."""
         if decision not in ("approve", "deny"):
             raise BadRequest(f"decision {decision!r} is neither approve nor deny")
 
@@ -145,6 +153,8 @@ class Failovers:
             approval = Approval(actor.principal, decision, plan_hash, self._now(), comment, via)
             return approvals.decide(failover, approval)
 
+        if dry_run:
+            return change((await self.load(failover_id))[0])
         return await self.mutate(failover_id, change, actor, f"failover.{decision}", comment)
 
     # --- steps -----------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ REQUESTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "planFailover": ("failover", {"dry_run": CHECK_MODE, "Idempotency-Key": "the plan hash does that"}),
     "listFailovers": ("failover_info", {}),
     "getFailover": ("failover_info", {}),
-    "decideFailover": ("failover_approval", {"decision": "the option state", "via": "always api"}),
+    "decideFailover": ("failover_approval", {"dry_run": CHECK_MODE, "decision": "the option state"}),
     "getReport": ("failover_report", {}),
     "listDivergence": ("divergence_info", {}),
     "getDivergence": ("divergence_info", {}),

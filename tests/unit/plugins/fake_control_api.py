@@ -222,7 +222,7 @@ class FakeMesh:
         if parts[2] == "report":
             return 200, self._report(failover, accept)
         if parts[2] == "approvals":
-            return self._decide(failover, body, principal)
+            return self._decide(failover, body, principal, query)
         return self._step(failover, parts[2], query, body)
 
     def _read_clusters(self, parts, query):
@@ -428,11 +428,13 @@ class FakeMesh:
                 409, "preflight_failed", "Failed: %s." % ", ".join(failed), "Mend them.", checks=self.checks, failed=failed
             )
 
-    def _decide(self, failover, body, principal):
+    def _decide(self, failover, body, principal, query):
         if principal == failover["requested_by"]:
             raise Problem(403, "self_approval", "%s made this plan." % principal, "Ask somebody else.", principal=principal)
         if body["plan_hash"] != failover["plan"]["hash"]:
             raise Problem(409, "plan_hash_mismatch", "That is another plan.", plan_hash=failover["plan"]["hash"])
+        if query.get("dry_run"):
+            failover = copy.deepcopy(failover)
         standing = [item for item in failover["approvals"] if item["principal"] == principal]
         if not standing or standing[0]["decision"] != body["decision"]:
             self._require(failover, body["decision"])

@@ -108,11 +108,11 @@ async def watch_failover(services: Serving, request: Request, failover_id: str) 
 @router.post("/{failover_id}/approvals", operation_id="decideFailover")
 @needs(Scope.APPROVE, "failover.decide")
 async def decide_failover(
-    services: Serving, caller: Calling, response: Response, failover_id: str, body: schemas.Decision
+    services: Serving, caller: Calling, response: Response, failover_id: str, body: schemas.Decision, dry_run: DryRun
 ) -> schemas.FailoverModel:
     """Approves or denies the plan with this hash. Whoever asked for the failover cannot approve it."""
     record = await services.failovers.approve(
-        failover_id, body.decision, body.plan_hash, body.comment, body.via, caller.actor
+        failover_id, body.decision, body.plan_hash, body.comment, body.via, caller.actor, dry_run
     )
     return await _changed(services, record, response)
 

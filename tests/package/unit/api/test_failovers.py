@@ -89,9 +89,24 @@ class TestPlan:
 
 
 class TestApproval:
-    async def decide(self, mesh, name, plan, decision="approve", **changes):
+    async def decide(self, mesh, name, plan, decision="approve", query=None, **changes):
         body = {"decision": decision, "plan_hash": plan["plan"]["hash"], **changes}
-        return await mesh.call(name, "POST", f"/control/failovers/{plan['id']}/approvals", json=body)
+        return await mesh.call(name, "POST", f"/control/failovers/{plan['id']}/approvals", json=body, params=query)
+
+    @pytest.mark.parametrize("decision", ["approve", "deny"])
+    async def test_a_dry_run_answers_the_decision_and_records_none(self, mesh, decision):
+        plan = await mesh.planned()
+        predicted = (await self.decide(mesh, "bob", plan, decision, {"dry_run": True})).json()
+        assert (await mesh.call("reader", "GET", f"/control/failovers/{plan['id']}")).json() == plan
+        real = (await self.decide(mesh, "bob", plan, decision)).json()
+        for answer in (predicted, real):
+            assert answer["approvals"][0].pop("at")
+        assert predicted == real
+
+    async def test_a_dry_run_is_refused_what_the_decision_would_be(self, mesh):
+        plan = (await mesh.call("root", "POST", "/control/failovers", json=PLAN)).json()
+        refused = await self.decide(mesh, "root", plan, query={"dry_run": True})
+        assert (refused.status_code, refused.json()["code"]) == (403, "self_approval")
 
     async def test_the_requester_cannot_approve_even_as_admin(self, mesh):
         answer = await mesh.call("root", "POST", "/control/failovers", json=PLAN)

@@ -412,10 +412,10 @@ class TestApproval:
     @pytest.mark.parametrize("state", ["approved", "denied"])
     def test_decision_once(self, run_module, plan, mesh, state):
         options = dict(token="bob-token", failover_id=plan["id"], state=state)
-        predicted = run_module("failover_approval", check=True, **options)
+        predicted = run_module("failover_approval", check=True, diff=True, **options)
         assert not mesh.failovers[plan["id"]]["approvals"]
-        real = run_module("failover_approval", **options)
-        assert predicted["changed"] and real["changed"]
+        real = run_module("failover_approval", diff=True, **options)
+        assert predicted["changed"] and real["changed"] and predicted["diff"] == real["diff"]
         assert predicted["failover"]["state"] == real["failover"]["state"] == state
         again = run_module("failover_approval", **options)
         assert not again["changed"] and again["failover"]["state"] == state
@@ -428,8 +428,10 @@ class TestApproval:
             assert result["changed"] and not result["failover"]["approved"]
         assert not run_module("failover_approval", **options)["changed"]
 
-    def test_nobody_approves_their_own_plan(self, run_module, plan):
-        assert error_of(run_module("failover_approval", failover_id=plan["id"], state="approved")) == "self_approval"
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    def test_nobody_approves_their_own_plan(self, run_module, plan, in_check_mode):
+        options = dict(failover_id=plan["id"], state="approved", check=in_check_mode)
+        assert error_of(run_module("failover_approval", **options)) == "self_approval"
 
     @pytest.mark.parametrize("in_check_mode", [False, True])
     @pytest.mark.parametrize("first, second, code", [("denied", "approved", "approval_denied"), ("approved", "denied", "illegal_transition")])
