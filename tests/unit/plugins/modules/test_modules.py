@@ -109,7 +109,7 @@ class TestAudit:
             mesh.audit.append(audit_entry(len(mesh.audit) + 1))
             return answer(query)
 
-        mesh._audit = growing
+        mesh._audit, mesh.audit_page = growing, 4
         result = run_module("audit_info")
         assert self.numbers(result) == [1, 2, 3, 4, 5, 6]
         assert result["next_after"] == 6, "there are more by now"
