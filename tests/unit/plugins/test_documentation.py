@@ -56,11 +56,28 @@ def test_options_of_what_is_an_action_plugin_only(name):
     compare(documented_options(name), load("action", name).SPEC["argument_spec"])
 
 
+ROOT = os.path.join(os.path.dirname(__file__), "../../..")
+ROLES = sorted(name for name in os.listdir(os.path.join(ROOT, "roles")) if not name.startswith("."))
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as source:
+        return source.read()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_is_documented_as_it_is(role):
+    options = yaml.safe_load(read("roles", role, "meta/argument_specs.yml"))["argument_specs"]["main"]["options"]
+    defaults = yaml.safe_load(read("roles", role, "defaults/main.yml"))
+    assert defaults == {name: option["default"] for name, option in options.items() if "default" in option}
+    described = read("roles", role, "README.md")
+    for name in options:
+        assert name.startswith(role + "_") and "`%s`" % name in described
+
+
 def test_every_module_is_in_the_action_group():
-    folder = os.path.join(os.path.dirname(__file__), "../../..")
-    with open(os.path.join(folder, "meta/runtime.yml"), encoding="utf-8") as source:
-        group = yaml.safe_load(source)["action_groups"]["mesh"]
-    names = sorted(name[:-3] for name in os.listdir(os.path.join(folder, "plugins/modules")) if name.endswith(".py"))
+    group = yaml.safe_load(read("meta/runtime.yml"))["action_groups"]["mesh"]
+    names = sorted(name[:-3] for name in os.listdir(os.path.join(ROOT, "plugins/modules")) if name.endswith(".py"))
     assert group == names
     assert set(names) == {*MODULES, "approval", "failover_wait"}, "each module is in the tests of this file"
     for name in names:
