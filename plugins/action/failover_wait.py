@@ -40,6 +40,7 @@ class ActionModule(InProcessAction):
 
     def perform(self, client, params, check_mode):
         ends_at = time.monotonic() + params["wait_timeout"]
+        client.hurry(max(params["wait_timeout"], params["timeout"]))  # a look is a look, even if there is no time to wait
         before = answer = client.get("failovers", params["failover_id"])
         left = remaining(answer.body, params["state"])
         if not check_mode:

@@ -40,8 +40,8 @@ options:
     default: completed
   wait_timeout:
     description:
-      - Seconds after which the task fails, whatever the calls are doing. A call of its own takes no longer than O(timeout), or than what is
-        left.
+      - Seconds after which the task fails, whatever the calls are doing. One attempt of a call takes no longer than O(timeout), and a call
+        no longer than what is left.
     type: int
     default: 600
   poll_interval:
