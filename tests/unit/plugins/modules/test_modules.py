@@ -54,7 +54,6 @@ class TestInfo:
         assert run_module("failover_info", failover_id=plan["id"])["failovers"][0]["state"] == "aborted"
         assert run_module("failover_info", failover_id="fo-99")["failovers"] == []
 
-
     def test_routing_of_all_and_of_one(self, run_module, mesh):
         mesh.owners["orders"] = "eu-west"
         result = run_module("routing_info")
