@@ -41,6 +41,12 @@ def failover_of(mesh: LocalMesh, failover_id: str) -> Callable[[], dict[str, Any
     return read
 
 
+def test_no_module_is_left_out() -> None:
+    tested = Path(__file__).read_text(encoding="utf-8")
+    for path in (CHECKOUT / "plugins/modules").glob("[a-z]*.py"):
+        assert f'"{path.stem}"' in tested, path.stem
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 

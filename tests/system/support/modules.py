@@ -37,6 +37,8 @@ class Modules:
         assert said, done.output
         result: Json = json.loads(base64.b64decode(said[1]))
         result.pop("invocation", None)
+        if "error" in result:
+            assert not list(_differences({"error": _return(module)["error"]}, {"error": result["error"]})), result
         return result
 
     def done(self, module: str, **options: Any) -> Json:
@@ -77,9 +79,14 @@ NOT_OURS = ("changed", "failed", "warnings", "deprecations")
 
 
 def _documented(module: str) -> Json:
+    """What is returned unless it fails."""
+    return {name: entry for name, entry in _return(module).items() if entry["returned"] != "failure"}
+
+
+def _return(module: str) -> Json:
     source = (CHECKOUT / f"plugins/modules/{module}.py").read_text(encoding="utf-8")
     documented: Json = yaml.safe_load(source.partition('RETURN = r"""')[2].partition('"""')[0])
-    return {name: entry for name, entry in documented.items() if entry["returned"] != "failure"}
+    return documented
 
 
 def _differences(documented: Json | None, value: object, where: str = "") -> Iterator[str]:
