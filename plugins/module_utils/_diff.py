@@ -25,6 +25,9 @@ STATES = (
 FINAL = ("completed", "aborted", "denied", "expired")
 """States that a failover never leaves."""
 
+UNDONE = ("aborted", "denied", "expired")
+"""Final states in which nothing has moved."""
+
 PROMOTED = ("promoted", "verify_failed", "verified", "completed")
 """States in which the target is active."""
 

@@ -25,7 +25,8 @@ options:
   state:
     description:
       - V(present) makes the plan, or returns the open one that was made with the same inputs.
-      - V(absent) aborts the failover if it is still open. After promotion this is refused, the only way is forward.
+      - V(absent) aborts the failover if it is still open. After promotion this is refused, also once it is completed; the only way is
+        forward.
     type: str
     choices: [present, absent]
     default: present
@@ -220,7 +221,7 @@ error:
       returned: always
 """
 
-from ansible_collections.omnirelay.mesh.plugins.module_utils._diff import FINAL, of_failover, of_plan
+from ansible_collections.omnirelay.mesh.plugins.module_utils._diff import UNDONE, of_failover, of_plan
 from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import MeshApiError
 from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import mesh_spec
 from ansible_collections.omnirelay.mesh.plugins.module_utils._task import run_module
@@ -300,7 +301,7 @@ def absent(client, params, check_mode):
             raise
         return dict(changed=False, failover=None, diff={}, request_id=error.request_id)
     before = answer.body
-    if before["state"] not in FINAL:
+    if before["state"] not in UNDONE:
         answer = client.post("failovers", failover_id, "abort", body=dict(reason=params["reason"]), dry_run=check_mode)
     difference = of_failover(before, answer.body)
     return dict(

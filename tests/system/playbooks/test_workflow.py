@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.system.support.driving import Driver
 from tests.system.support.playbooks import BIN, CHECKOUT, Playbooks, active, passive, state_of
 
 from omnirelay.demo.planned import approve
@@ -36,9 +37,8 @@ def node(playbooks: Playbooks, name: str, **variables: Any) -> dict[str, Any]:
 def prepared(playbooks: Playbooks) -> str:
     """A plan that nobody has approved."""
     mesh = playbooks.mesh
-    with mesh.control() as client:
-        wanted = {"target": passive(mesh), "change_ticket": "CHG-7", "reason": f"{playbooks.directory}"}
-        return str(client.plan_failover({"mode": "planned", **wanted})["id"])
+    wanted = {"target": passive(mesh), "change_ticket": "CHG-7", "reason": f"{playbooks.directory}"}
+    return str(Driver(mesh, active(mesh)).plan({"mode": "planned", **wanted})["id"])
 
 
 def state(playbooks: Playbooks, failover_id: str) -> str:

@@ -272,10 +272,13 @@ class TestFailover:
         result = run_module("failover", state="absent", failover_id="fo-99")
         assert not result["changed"] and result["failover"] is None
 
-    def test_absent_cannot_undo_a_promotion(self, run_module, approved):
-        for step in ("drain", "promote"):
+    @pytest.mark.parametrize("in_check_mode", [False, True])
+    def test_absent_cannot_undo_a_promotion_nor_pass_over_one_that_was_completed(self, run_module, approved, in_check_mode):
+        for step in ("drain", "promote", "verify", "complete"):
             run_module("failover_step", failover_id=approved["id"], step=step)
-        assert error_of(run_module("failover", state="absent", failover_id=approved["id"])) == "illegal_transition"
+            if step != "drain":
+                result = run_module("failover", state="absent", failover_id=approved["id"], check=in_check_mode)
+                assert error_of(result) == "illegal_transition"
 
 
 class TestEmergency:
