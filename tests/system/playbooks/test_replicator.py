@@ -1,4 +1,4 @@
-"""The role that installs a replicator, into a folder: real environment and configuration, a unit that systemd judges."""
+"""The role that installs a replicator, into a folder: real files and environment, a unit that systemd judges."""
 
 from __future__ import annotations
 
