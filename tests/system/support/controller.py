@@ -4,6 +4,7 @@ that collection itself."""
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import subprocess
 import sys
@@ -57,11 +58,12 @@ class Controller:
         self.kinds: dict[str, dict[int, dict[str, Any]]] = {}
         self.links: dict[tuple[str, int, str], Any] = {}
         self.unauthorized = 0
+        self._numbers = itertools.count(1)
         self.add("organizations", {"name": "Default"})
         self._lock = threading.Lock()
 
     def add(self, kind: str, fields: dict[str, Any]) -> dict[str, Any]:
-        number = 1 + sum(len(each) for each in self.kinds.values())
+        number = next(self._numbers)
         url = f"/api/v2/{kind}/{number}/"
         made = {
             **fields,
@@ -104,6 +106,7 @@ class Controller:
     def _one(self, method: str, kind: str, number: int, found: dict[str, Any], body: Any) -> tuple[int, Any]:
         if method == "DELETE":
             del self.kinds[kind][number]
+            self.links = {key: linked for key, linked in self.links.items() if key[:2] != (kind, number)}
             return 204, None
         if method == "PATCH":
             found.update(body)
