@@ -122,6 +122,7 @@ async def told(source: ModuleType, args: dict[str, Any], count: int) -> list[dic
 
 def plan(mesh: LocalMesh, reason: str) -> str:
     """Planned and withdrawn: two entries of the audit chain about one failover."""
+    mesh.wait_level()  # on a busy machine a link may be unknown for a moment, and then nothing can be planned
     with mesh.control() as client:
         asked = {"mode": "planned", "target": passive(mesh), "change_ticket": "CHG-3", "reason": reason}
         failover_id = str(client.plan_failover(asked)["id"])
