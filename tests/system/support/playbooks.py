@@ -96,11 +96,11 @@ class Playbooks:
             yield running
 
     @contextmanager
-    def started(self, command: Sequence[str]) -> Iterator[Running]:
+    def started(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Running]:
         process = subprocess.Popen(
             command,
             cwd=self.directory,
-            env=self.environment(),
+            env=self.environment() if environment is None else environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

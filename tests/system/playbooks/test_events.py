@@ -1,0 +1,267 @@
+"""The event source and its rulebook, run by ansible-rulebook on a mesh: evidence and a plan, and nothing that moves."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from tests.system.support.playbooks import BIN, CHECKOUT, Playbooks, active, passive
+from tests.system.support.waiting import until
+
+from omnirelay.demo.mesh import CLIENT, REQUESTER, LocalMesh
+
+pytestmark = pytest.mark.timeout(240)  # Java, and a playbook that it starts
+
+RULEBOOK = CHECKOUT / "extensions/eda/rulebooks/alerts.yml"
+
+
+@pytest.fixture(scope="module")
+def source() -> ModuleType:
+    """As ansible-rulebook loads it: a file, not a member of any package."""
+    path = CHECKOUT / "extensions/eda/plugins/event_source/events.py"
+    spec = importlib.util.spec_from_file_location("events", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- what is an alert -----------------------------------------------------------------------------------------------
+
+
+def clusters(status: str = "streaming", lag: float | None = 0.0, ready: bool = True) -> list[dict[str, Any]]:
+    """us-east is active; eu-west says how it receives from there."""
+    link = {"status": "streaming", "lag_seconds": 0.0}
+    return [
+        {
+            "cluster_id": name,
+            "ready": ready or name != "us-east",
+            "problems": ["disk is full"],
+            "namespaces": [{"namespace": "default"}] if name == "us-east" else [],
+            "peers": [{"peer": peer, "inbound": {"status": status, "lag_seconds": lag} if name == "eu-west" else link}],
+        }
+        for name, peer in (("us-east", "eu-west"), ("eu-west", "us-east"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "alert"),
+    [
+        (clusters("stalled"), "MeshReplicationStalled"),
+        (clusters("disconnected", None), "MeshReplicationStalled"),
+        (clusters("unknown", None), "MeshReplicationLagUnknown"),
+        (clusters("streaming", None), "MeshReplicationLagUnknown"),
+        (clusters("catching_up", 6.0), "MeshReplicationLag"),
+        (clusters(ready=False), "MeshClusterNotReady"),
+    ],
+)
+def test_a_condition_that_lasts_begins_once_and_ends_once(source: ModuleType, seen: Any, alert: str) -> None:
+    alarms = source.Alarms(lag_seconds=5, hold_seconds=10)
+    assert alarms.look(seen, 100.0) == []
+    assert alarms.look(seen, 109.0) == []
+    (fired,) = alarms.look(seen, 110.0)
+    assert (fired["alert"], fired["cluster"], fired["active"], fired["state"]) == (alert, "us-east", True, "firing")
+    assert alarms.look(seen, 120.0) == []
+    (resolved,) = alarms.look(clusters(), 130.0)
+    assert resolved["state"] == "resolved"
+    assert resolved["key"] != fired["key"]
+    assert alarms.look(clusters(), 140.0) == []
+    alarms.look(seen, 150.0)
+    (again,) = alarms.look(seen, 160.0)
+    assert again["key"] != fired["key"], "another episode is another event"
+
+
+def test_what_does_not_last_is_no_alert(source: ModuleType) -> None:
+    alarms = source.Alarms(lag_seconds=5, hold_seconds=10)
+    for now in range(100, 200, 5):
+        assert alarms.look(clusters("stalled") if now % 10 else clusters(), float(now)) == []
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def arguments(mesh: LocalMesh, name: str = REQUESTER, **others: Any) -> dict[str, Any]:
+    return {
+        "endpoint": [member.control_url for member in mesh.members.values()],
+        "ca_path": str(mesh.pki / "ca.crt"),
+        "client_cert": str(mesh.pki / f"{name}.crt"),
+        "client_key": str(mesh.pki / f"{name}.key"),
+        "interval": 0.1,
+        **others,
+    }
+
+
+async def told(source: ModuleType, args: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The first events; then the source is cancelled, as a rulebook that ends does."""
+    queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    running = asyncio.create_task(source.main(queue, args))
+    try:
+        async with asyncio.timeout(30):
+            getting = asyncio.gather(*(queue.get() for _ in range(count)))
+            await asyncio.wait([running, getting], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            return await getting
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+def plan(mesh: LocalMesh, reason: str) -> str:
+    """Planned and withdrawn: two entries of the audit chain about one failover."""
+    mesh.wait_level()  # on a busy machine a link may be unknown for a moment, and then nothing can be planned
+    with mesh.control() as client:
+        asked = {"mode": "planned", "target": passive(mesh), "change_ticket": "CHG-3", "reason": reason}
+        failover_id = str(client.plan_failover(asked)["id"])
+        client.step(failover_id, "abort", reason="the test is over")
+    return failover_id
+
+
+async def test_nothing_is_missed_and_a_repeated_event_has_the_same_key(
+    source: ModuleType, mesh: LocalMesh, tmp_path: Path
+) -> None:
+    kept = tmp_path / "cursor"
+    first = await asyncio.to_thread(plan, mesh, "first")
+    everything = await told(source, arguments(mesh, cursor=0, cursor_file=str(kept)), 2)
+    assert [(event["failover_id"], event["action"]) for event in everything] == [
+        (first, "failover.plan"), (first, "failover.abort"),
+    ]  # fmt: skip
+    again = await told(source, arguments(mesh, cursor=0), 2)
+    assert [event["key"] for event in again] == [event["key"] for event in everything]
+    second = await asyncio.to_thread(plan, mesh, "while nobody listens")
+    if int(kept.read_text() if kept.exists() else 0) < everything[-1]["number"]:
+        kept.write_text(str(everything[-1]["number"]))  # it was cancelled before it could
+    later = await told(source, arguments(mesh, cursor=0, cursor_file=str(kept)), 2)
+    assert {event["failover_id"] for event in later} == {second}
+
+
+async def test_an_identity_that_is_refused_ends_it(source: ModuleType, mesh: LocalMesh) -> None:
+    with pytest.raises(source.SourceError, match=r"needs the scope mesh\.read"):
+        await told(source, arguments(mesh, CLIENT), 1)
+
+
+async def test_silence_ends_it_after_a_while(source: ModuleType, mesh: LocalMesh) -> None:
+    with pytest.raises(source.SourceError, match="No control API has answered"):
+        await told(source, arguments(mesh, endpoint="https://127.0.0.1:9", give_up_after=1), 1)
+
+
+async def test_one_endpoint_that_is_gone_is_passed_over(source: ModuleType, mesh: LocalMesh) -> None:
+    failover_id = await asyncio.to_thread(plan, mesh, "one is gone")
+    endpoints = ["https://127.0.0.1:9", *(member.control_url for member in mesh.members.values())]
+    with mesh.control() as client:
+        number = client.audit(limit=1)["head"]["number"]
+    events = await told(source, arguments(mesh, endpoint=",".join(endpoints), cursor=number - 2), 2)
+    assert failover_id in {event["failover_id"] for event in events}
+
+
+@pytest.mark.parametrize("endpoint", ["http://mesh.example:7401", "", []])
+async def test_credentials_never_travel_unencrypted(source: ModuleType, endpoint: Any) -> None:
+    with pytest.raises(source.SourceError, match="https://HOST:PORT"):
+        await source.main(asyncio.Queue(), {"endpoint": endpoint})
+
+
+# --- the rulebook ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def rulebook(playbooks: Playbooks, **variables: Any) -> Iterator[Path]:
+    """ansible-rulebook on the shipped rulebook; yields its output."""
+    directory = playbooks.directory
+    (directory / "inventory.yml").write_text(
+        yaml.safe_dump({"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}})
+    )
+    (directory / "variables.yml").write_text(yaml.safe_dump({"interval": 1, "hold_seconds": 2, **variables}))
+    output = directory / "rulebook.log"
+    command = [
+        str(BIN / "ansible-rulebook"),
+        "--rulebook",
+        str(RULEBOOK),
+        "-i",
+        "inventory.yml",
+        "--vars",
+        "variables.yml",
+        "--verbose",
+    ]
+    with output.open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=directory, env=playbooks.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield output
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_dead_active_gives_evidence_and_a_plan_that_waits(own_mesh: LocalMesh, tmp_path: Path) -> None:
+    playbooks = Playbooks(tmp_path, own_mesh)
+    evidence = tmp_path / "evidence"
+    evidence.mkdir()
+    with rulebook(playbooks, evidence_directory=str(evidence), change_ticket="INC-1") as output:
+        own_mesh.kill("us-east")
+
+        def prepared() -> list[dict[str, Any]]:
+            with own_mesh.control(clusters=["eu-west", "ap-south"]) as client:
+                return list(client.failovers())
+
+        (found,) = until(prepared, "a plan is prepared", 120)
+        assert (found["mode"], found["source"], found["state"]) == ("emergency", "us-east", "awaiting_approval"), (
+            output.read_text()
+        )
+        assert found["approvals_required"] == 1
+        assert found["accept_data_loss"] is not None
+        until(lambda: list(evidence.glob("alert-us-east-*.json")), "the evidence is kept")
+    (kept,) = evidence.glob("alert-us-east-*.json")
+    assert json.loads(kept.read_text())["heard"] is False
+    with own_mesh.control(clusters=["eu-west"]) as client:
+        (still,) = client.failovers()
+        assert still["state"] == "awaiting_approval"
+        assert client.routing().body["namespaces"]["default"]["epoch"] == 1
+
+
+def test_an_alert_about_a_cluster_that_lives_prepares_a_planned_failover(playbooks: Playbooks) -> None:
+    mesh = playbooks.mesh
+    given = {"mesh_alert_cluster": active(mesh), "mesh_reason": "disk", "mesh_change_ticket": "INC-2"}
+    done = playbooks.run("omnirelay.mesh.alert_response", **given)
+    assert done.status == 0, done.output
+    with mesh.control() as client:
+        open_ = [each for each in client.failovers() if each["state"] == "awaiting_approval"]
+    (found,) = open_
+    assert (found["mode"], found["source"]) == ("planned", active(mesh))
+    again = playbooks.run("omnirelay.mesh.alert_response", **given)
+    assert again.status == 0, again.output
+    with mesh.control() as client:
+        assert [each["id"] for each in client.failovers() if each["state"] == "awaiting_approval"] == [found["id"]]
+        client.step(found["id"], "abort", reason="the test is over")
+
+
+def test_the_rulebook_starts_nothing_that_moves_anything() -> None:
+    (ruleset,) = yaml.safe_load(RULEBOOK.read_text())
+    started = {
+        action["run_playbook"]["name"]
+        for rule in ruleset["rules"]
+        for action in [rule["action"]]
+        if "run_playbook" in action
+    }
+    assert started == {"omnirelay.mesh.alert_response"}
+    tasks = (CHECKOUT / "playbooks/alert_response.yml").read_text()
+    for name in ("failover_step", "failover_approval", "omnirelay.mesh.approval", "include_role", "import_playbook"):
+        assert name not in tasks
