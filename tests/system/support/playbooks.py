@@ -19,6 +19,8 @@ from omnirelay.demo.planned import GATE_WAITS, approve
 CHECKOUT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 FQCN = "omnirelay.mesh.planned_failover"
+CORES = {"installed": BIN, "oldest": CHECKOUT / ".cache/environments/ansible-2.16/bin"}
+"""The ansible-cores that the collection is tested with: whose commands, in which directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Playbooks:
     mesh: LocalMesh
     clusters: Sequence[str] = ()
     """Whose control APIs are given to the playbook; by default all."""
+    bin: Path = BIN
+    """Where the commands of the ansible-core are that runs them."""
 
     def environment(self) -> dict[str, str]:
         link = self.directory / "collections/ansible_collections/omnirelay/mesh"
@@ -74,7 +78,7 @@ class Playbooks:
         pki = self.mesh.pki
         own = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "OMNIRELAY_"))}
         return own | {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
             "ANSIBLE_HOME": str(self.directory / "home"),
             "ANSIBLE_LOCAL_TEMP": str(self.directory / "tmp"),
@@ -91,9 +95,11 @@ class Playbooks:
     @contextmanager
     def start(self, playbook: str | Path, *arguments: str, **variables: Any) -> Iterator[Running]:
         """As ansible-playbook; what still runs at the end of the block is killed."""
-        command = [str(BIN / "ansible-playbook"), str(playbook), *arguments, "-e", json.dumps(variables)]
-        with self.started(command) as running:
+        with self.started(self.command(playbook, *arguments, **variables)) as running:
             yield running
+
+    def command(self, playbook: str | Path, *arguments: str, **variables: Any) -> list[str]:
+        return [str(self.bin / "ansible-playbook"), str(playbook), *arguments, "-e", json.dumps(variables)]
 
     @contextmanager
     def started(self, command: Sequence[str]) -> Iterator[Running]:
