@@ -149,12 +149,24 @@ def test_at_a_terminal_any_other_answer_fails(gate: Gate, answer: str, because: 
 
 @pytest.mark.parametrize(
     ("who", "because"),
-    [({}, "asked for this failover and cannot approve it"), (OPERATOR, "mesh.approve")],
+    [("", "asked for this failover and cannot approve it"), (OPERATOR, "mesh.approve")],
     ids=["whoever made the plan", "whoever may not approve"],
 )
 def test_the_right_phrase_of_the_wrong_person_fails(gate: Gate, who: str, because: str) -> None:
-    identity = gate.identity(who) if who else {}
-    gate.assert_refused(gate.at_terminal(gate.command(**identity), gate.phrase + ENTER), because, "aborted")
+    command = gate.command(mesh_approval_mode="terminal", **gate.identity(who) if who else {})
+    gate.assert_refused(gate.at_terminal(command, gate.phrase + ENTER), because, "aborted")
+
+
+def test_whoever_made_the_plan_confirms_it_and_waits_for_somebody_else(gate: Gate) -> None:
+    with terminal(gate.command(), gate.playbooks.directory, gate.playbooks.environment()) as shown:
+        shown.until(ASKED)
+        shown.until_it_reads()
+        shown.type(gate.phrase + ENTER)
+        shown.until("waits for approval (0 of 1)")
+        (failover,) = gate.made()
+        approve(gate.mesh, failover["id"])
+        done = Finished(*shown.finish())
+    gate.assert_done(done, [APPROVER])
 
 
 def test_in_the_background_of_a_terminal_it_fails(gate: Gate) -> None:

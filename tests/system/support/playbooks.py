@@ -19,6 +19,8 @@ from omnirelay.demo.planned import GATE_WAITS, approve
 CHECKOUT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 FQCN = "omnirelay.mesh.planned_failover"
+PARTS = ("meta", "playbooks", "plugins", "roles")
+"""What of the collection must do for everything to run: the rest may be deleted where it is installed."""
 CORES = {"installed": BIN, "oldest": CHECKOUT / ".cache/environments/ansible-2.16/bin"}
 """The ansible-cores that the collection is tested with: whose commands, in which directory."""
 
@@ -71,10 +73,11 @@ class Playbooks:
     """Where the commands of the ansible-core are that runs them."""
 
     def environment(self) -> dict[str, str]:
-        link = self.directory / "collections/ansible_collections/omnirelay/mesh"
-        if not link.is_symlink():
-            link.parent.mkdir(parents=True)
-            link.symlink_to(CHECKOUT)
+        collection = self.directory / "collections/ansible_collections/omnirelay/mesh"
+        if not collection.exists():
+            collection.mkdir(parents=True)
+            for part in PARTS:
+                (collection / part).symlink_to(CHECKOUT / part)
         pki = self.mesh.pki
         own = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "OMNIRELAY_"))}
         return own | {
