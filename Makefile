@@ -1,7 +1,8 @@
-# Everything runs from .venv and node_modules, which the first target that needs them makes from the lock files.
+# Everything runs from .venv, .cache/environments and node_modules, which the first target that needs them makes from the lock files.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
+ENVIRONMENTS := .cache/environments
 TIERS := $(shell sed -n 's/^    "\([a-z]*\)": "tests\/.*/\1/p' tools/run_tests.py)
 
 # What the tools remember stays in the checkout, and `python3` is the environment's, whatever else is on PATH.
@@ -37,6 +38,9 @@ test: .venv/installed node_modules/installed debian ## the gates and every tier,
 test-collection: .venv/installed ## ansible-lint, ansible-test sanity and units on the collection
 	@$(BIN)/python tools/collection.py
 
+test test-playbooks test-collection: $(ENVIRONMENTS)/ansible-2.16/installed
+test test-collection: $(ENVIRONMENTS)/galaxy/installed
+
 $(TIERS:%=test-%): test-%: .venv/installed node_modules/installed debian
 	@$(BIN)/python tools/run_tests.py $* -- $(ARGS)
 
@@ -67,6 +71,10 @@ debian:
 .venv/installed: .venv/locked pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m pip check --disable-pip-version-check
+	@touch $@
+
+$(ENVIRONMENTS)/%/installed: requirements/%.txt tools/environment
+	@tools/environment $*
 	@touch $@
 
 node_modules/installed: package-lock.json

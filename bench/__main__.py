@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import backlog, throughput
+from bench import backlog, playbooks, throughput
 
 ROOT = Path(__file__).resolve().parent.parent / "build" / "bench"
 
@@ -20,19 +20,25 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=2_000_000, help="records of the throughput run")
     parser.add_argument("--backlog", type=int, default=1_000_000, help="records of the backlog run")
     parser.add_argument("--runs", type=int, default=3, help="throughput runs; the median is shown")
+    parser.add_argument("--failovers", type=int, default=4, help="planned failovers by playbook")
+    parser.add_argument("--only-playbooks", action="store_true", help="measure what Ansible adds, and nothing else")
     options = parser.parse_args()
     ROOT.mkdir(parents=True, exist_ok=True)
     table = Table(title="all processes on this machine, mutual TLS 1.3, fsync on both clusters", title_justify="left")
     for column in ("what", "figure", "how"):
         table.add_column(column)
-    runs = []
-    for _ in range(options.runs):
+    if not options.only_playbooks:
+        runs = []
+        for _ in range(options.runs):
+            with Scratch() as directory:
+                runs.append(throughput.measure(directory, options.records))
+        for row in throughput.rows(runs):
+            table.add_row(*row)
         with Scratch() as directory:
-            runs.append(throughput.measure(directory, options.records))
-    for row in throughput.rows(runs):
-        table.add_row(*row)
+            for row in backlog.rows(backlog.measure(directory, options.backlog)):
+                table.add_row(*row)
     with Scratch() as directory:
-        for row in backlog.rows(backlog.measure(directory, options.backlog)):
+        for row in playbooks.rows(playbooks.measure(directory, options.failovers)):
             table.add_row(*row)
     Console(width=None).print(table)
 

@@ -8,6 +8,7 @@ temporary directory outside any repository, of what the collection consists of (
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,14 @@ OTHERS = (
     "tests/package", "tests/system", "tests/simulation", "tests/model", "package.json", "package-lock.json",
     "buf.yaml", ".npmrc",
 )  # fmt: skip
+OLDEST = "oldest core"
+CORES = {"installed core": BIN, OLDEST: ROOT / ".cache/environments/ansible-2.16/bin"}
+"""The newest ansible-core that runs here, and the oldest that meta/runtime.yml allows."""
+COVERED_BY, COVERED_PERCENT = OLDEST, 95
+"""Lines and branches of the plugins that the units must reach. Each ansible-test wants its own coverage of one version;
+the oldest has an environment for itself."""
+GALAXY = ROOT / ".cache/environments/galaxy/bin"
+"""Commands that judge a release."""
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # ansible-test starts each of its environments with a pip that it downloads from its own site. Every Python brings one
@@ -60,9 +69,10 @@ def home() -> Path:
     It also hides this process's PIP_… variables from pip: what they and pip's own files say is handed on.
     """
     made = ROOT / ".cache/ansible-test"
-    stand_in = made / ".ansible/test/cache/get_pip_24_2.py"
-    stand_in.parent.mkdir(parents=True, exist_ok=True)
-    stand_in.write_text(GET_PIP)
+    stand_ins = made / ".ansible/test/cache"
+    stand_ins.mkdir(parents=True, exist_ok=True)
+    for version in ("23_1_2", "24_2"):  # the oldest ansible-core's, the installed one's
+        (stand_ins / f"get_pip_{version}.py").write_text(GET_PIP)
     own_files = (os.environ.get("PIP_CONFIG_FILE"), Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf")
     links = {
         ".cache/pip": Path(os.environ.get("PIP_CACHE_DIR") or Path.home() / ".cache/pip"),
@@ -85,44 +95,78 @@ def run() -> Outcome:
     with copy() as tree:
         collection = tree / "ansible_collections/omnirelay/mesh"
         env = environment(ANSIBLE_COLLECTIONS_PATH=str(tree), ANSIBLE_HOME=str(tree / "home"), NO_COLOR="1")
-        total = gate(
-            "ansible-lint", [BIN / "ansible-lint", "--profile", "production", "--offline"], cwd=collection, env=env
-        )
-        total += gate(
-            "galaxy build",
-            [BIN / "ansible-galaxy", "collection", "build", "--output-path", tree],
-            cwd=collection,
-            env=env,
-        )
+        total = Outcome()
+        for name, command in {
+            "ansible-lint": [BIN / "ansible-lint", "--profile", "production", "--offline"],
+            "antsibull-changelog": [BIN / "antsibull-changelog", "lint"],
+            "antsibull-docs": [GALAXY / "antsibull-docs", "lint-collection-docs", "--plugin-docs", "."],
+        }.items():
+            total += gate(name, command, cwd=collection, env=env)
+        total += artifacts(tree / "artifacts", collection, env)
         env["HOME"] = str(home())
-        return total + ansible_test(collection, env)
+        with (Path(env["HOME"]) / "lock").open("w") as lock:
+            # Two runs in one checkout would build the same environments on top of each other.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return total + sum((ansible_test(core, collection, env) for core in CORES), Outcome())
 
 
-def ansible_test(collection: Path, env: dict[str, str]) -> Outcome:
-    with (Path(env["HOME"]) / "lock").open("w") as lock:
-        # Two runs in one checkout would build the same environments on top of each other.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        sanity = gate(
-            "ansible-test sanity",
-            [BIN / "ansible-test", "sanity", "--python", PYTHON, "--color", "no"],
-            cwd=collection,
-            env=env,
-            refuse=["All targets skipped"],
+def artifacts(place: Path, collection: Path, env: dict[str, str]) -> Outcome:
+    """What a release consists of, as the sites that publish it look at it."""
+    place.mkdir()
+    build = [BIN / "ansible-galaxy", "collection", "build", "--output-path", place]
+    total = gate("galaxy build", build, cwd=collection, env=env)
+    settings = place / "galaxy-importer.cfg"
+    settings.write_text("[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nCHECK_CHANGELOG = True\n")
+    for tarball in place.glob("*.tar.gz"):
+        total += gate(
+            "galaxy-importer",
+            [GALAXY / "python", "-m", "galaxy_importer.main", tarball],
+            cwd=place,
+            env={**env, "PATH": f"{GALAXY}{os.pathsep}{env['PATH']}", "GALAXY_IMPORTER_CONFIG": str(settings)},
+            refuse=["WARNING", "ERROR"],
         )
-        return sanity + units(collection, env)
+    total += gate("wheel build", [BIN / "hatchling", "build", "--target", "wheel", "--directory", place], env=env)
+    installed = place / "installed"
+    pip = [BIN / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", installed]
+    total += gate("wheel install", [*pip, *place.glob("*.whl")], env=env)
+    command = [BIN / "python", "-m", "omnirelay.cli", "--version"]
+    return total + gate("wheel runs", command, cwd=place, env={**env, "PYTHONPATH": str(installed)})
 
 
-def units(collection: Path, env: dict[str, str]) -> Outcome:
-    print("== ansible-test units", flush=True)
-    result = subprocess.run(
-        [BIN / "ansible-test", "units", "--python", PYTHON, "--color", "no"], cwd=collection, env=env, check=False
-    )
+def ansible_test(core: str, collection: Path, env: dict[str, str]) -> Outcome:
+    env = {**env, "PATH": f"{CORES[core]}{os.pathsep}{env['PATH']}"}
+    command = [CORES[core] / "ansible-test", "sanity", "--python", PYTHON, "--color", "no"]
+    sanity = gate(f"ansible-test sanity, {core}", command, cwd=collection, env=env, refuse=["All targets skipped"])
+    return sanity + units(core, collection, env)
+
+
+def units(core: str, collection: Path, env: dict[str, str]) -> Outcome:
+    name = f"ansible-test units, {core}"
+    print(f"== {name}", flush=True)
+    command = [CORES[core] / "ansible-test", "units", "--python", PYTHON, "--color", "no"]
+    measured = core == COVERED_BY
+    result = subprocess.run(command + ["--coverage"] * measured, cwd=collection, env=env, check=False)
     REPORTS.mkdir(parents=True, exist_ok=True)
     reports = [
-        Path(shutil.copy2(path, REPORTS / f"collection-{path.name}"))
+        Path(shutil.copy2(path, REPORTS / f"collection-{CORES[core].parent.name}-{path.name}"))
         for path in sorted((collection / "tests/output/junit").glob("*units*.xml"))
     ]
-    return junit("ansible-test units", reports, result.returncode)
+    outcome = junit(name, reports, result.returncode)
+    return outcome + covered(core, collection, env) if measured else outcome
+
+
+def covered(core: str, collection: Path, env: dict[str, str]) -> Outcome:
+    command = [CORES[core] / "ansible-test", "coverage", "report", "--omit", "*/tests/*", "--color", "no"]
+    shown = subprocess.run(command, cwd=collection, env=env, check=False, capture_output=True, text=True).stdout
+    total = re.search(r"^TOTAL.* (\d+)%$", shown, re.MULTILINE)
+    percent = int(total[1]) if total else 0
+    print(f"== units reach {percent} % of the plugins", flush=True)
+    if percent >= COVERED_PERCENT:
+        return Outcome(passed=1)
+    print(shown)
+    return Outcome(
+        failed=(f"ansible-test units: {percent} % of the plugins are reached, less than {COVERED_PERCENT} %",)
+    )
 
 
 def release() -> int:

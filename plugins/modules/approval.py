@@ -38,7 +38,8 @@ options:
       - V(terminal) shows the plan and asks for a phrase that names the effect, V(promote TARGET).
       - V(api) says how to approve and waits until somebody has done so with the command line,
         M(omnirelay.mesh.failover_approval) or the control API.
-      - V(auto) is V(api) in a job of AWX or ansible-runner and V(terminal) elsewhere.
+      - V(auto) is V(api) in a job of AWX or ansible-runner and V(terminal) elsewhere. If nothing says who is at the
+        terminal, and the task's own identity may not approve this plan, it waits as V(api) does once the phrase is typed.
       - Without a terminal V(terminal) fails at once.
     type: str
     choices: [auto, terminal, api]
@@ -59,7 +60,7 @@ options:
     description:
       - PEM file with the certificate of the person at the terminal.
       - Nobody can approve a plan that they made. If neither this nor O(approver_token) nor O(approver_token_file) is set, an
-        approval at the terminal has the identity of the task itself, and the control plane refuses it when that made the plan.
+        approval at the terminal has the identity of the task itself, which the control plane refuses when that made the plan.
     type: path
   approver_key:
     description: PEM file with the private key of O(approver_cert), unless that file holds it too.

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.support.playbooks import BIN, CHECKOUT, FQCN, Playbooks, active, deciding, passive, state_of
+from tests.system.support.playbooks import CHECKOUT, FQCN, Playbooks, active, passive, state_of
 
 from omnirelay.demo.ledger import judge
 from omnirelay.demo.load import Load
-from omnirelay.demo.mesh import APPROVER, CLIENT, LocalMesh
+from omnirelay.demo.mesh import CLIENT, LocalMesh
 from omnirelay.demo.planned import GATE_WAITS, approve
 
 pytestmark = pytest.mark.timeout(180)  # a whole playbook, and some tests start a mesh of their own
@@ -51,21 +51,6 @@ def newest_epoch(mesh: LocalMesh) -> int:
     return max(owned["epoch"] for cluster in clusters for owned in cluster["namespaces"])
 
 
-def test_a_job_of_ansible_runner_waits_for_the_approval_from_elsewhere(playbooks: Playbooks) -> None:
-    """As a controller runs it: a pseudo-terminal with nobody at it, and no mesh_approval_mode given."""
-    mesh, target = playbooks.mesh, passive(playbooks.mesh)
-    job = playbooks.directory / "job"
-    (job / "project").mkdir(parents=True)
-    (job / "env").mkdir()
-    (job / "env/extravars").write_text(json.dumps({"mesh_target": target, **TICKET}))
-    command = [str(BIN / "ansible-runner"), "run", str(job), "--playbook", FQCN, "--ident", "1"]
-    with playbooks.started(command) as running:
-        done = deciding(running, lambda failover_id: approve(mesh, failover_id))
-    assert done.status == 0, done.output
-    assert active(mesh) == target
-    assert (job / "artifacts/1/status").read_text() == "successful"
-
-
 # --- what changes nothing -----------------------------------------------------------------------------------------
 
 
@@ -99,32 +84,6 @@ def test_a_check_that_fails_ends_it_before_anything_is_begun(playbooks: Playbook
     assert state_of(mesh)["routing"] == routing
 
 
-def test_a_denial_ends_it_and_leaves_the_mesh_alone(playbooks: Playbooks) -> None:
-    mesh = playbooks.mesh
-    source, routing = active(mesh), state_of(mesh)["routing"]
-
-    def deny(failover_id: str) -> None:
-        with mesh.control(APPROVER) as client:
-            plan = client.failover(failover_id).body["plan"]
-            client.decide(failover_id, "deny", plan_hash=plan["hash"], comment="not today")
-
-    done = playbooks.run_deciding(FQCN, decide=deny, mesh_target=passive(mesh), **TICKET)
-    assert done.status != 0
-    assert "not today" in done.output
-    assert newest(mesh)["state"] == "denied"
-    assert (active(mesh), state_of(mesh)["routing"]) == (source, routing)
-
-
-def test_without_a_terminal_and_without_a_word_about_approval_it_fails_closed(playbooks: Playbooks) -> None:
-    mesh = playbooks.mesh
-    routing = state_of(mesh)["routing"]
-    done = playbooks.run(FQCN, mesh_target=passive(mesh), **TICKET)
-    assert done.status != 0
-    assert "nobody can be asked" in done.output
-    assert newest(mesh)["state"] == "aborted"
-    assert state_of(mesh)["routing"] == routing
-
-
 def test_a_run_that_gives_up_leaves_the_plan_of_another_run_alone(playbooks: Playbooks) -> None:
     mesh = playbooks.mesh
     asked = {"mesh_target": passive(mesh), **TICKET, "mesh_reason": "two at once"}
@@ -138,74 +97,6 @@ def test_a_run_that_gives_up_leaves_the_plan_of_another_run_alone(playbooks: Pla
         approve(mesh, waiting[1])
         assert patient.finish().status == 0
     assert active(mesh) == asked["mesh_target"]
-
-
-# --- nothing gets past the gate -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--limit", "eu_west"],
-        ["--start-at-task", "(3/6) Drain"],
-        ["--start-at-task", "no such task"],
-        ["--skip-tags", "always"],
-    ],
-    ids=" ".join,
-)
-def test_a_part_of_the_playbook_does_not_run(playbooks: Playbooks, arguments: list[str]) -> None:
-    before = state_of(playbooks.mesh)
-    done = playbooks.run(FQCN, *arguments, mesh_target=passive(playbooks.mesh), **TICKET)
-    assert done.status != 0, done.output
-    assert state_of(playbooks.mesh) == before
-
-
-def test_tags_leave_the_gate_in_place(playbooks: Playbooks) -> None:
-    mesh = playbooks.mesh
-    routing = state_of(mesh)["routing"]
-    done = playbooks.run(
-        FQCN,
-        "--tags",
-        "promote",
-        mesh_target=passive(mesh),
-        mesh_approval_mode="api",
-        mesh_approval_timeout=1,
-        **TICKET,
-    )
-    assert done.status != 0
-    assert "nobody decided within 1 s" in done.output
-    assert state_of(mesh)["routing"] == routing
-
-
-def test_the_control_plane_refuses_a_playbook_without_the_gate(playbooks: Playbooks) -> None:
-    mesh = playbooks.mesh
-    routing = state_of(mesh)["routing"]
-    ungated = playbooks.directory / "ungated.yml"
-    ungated.write_text(UNGATED)
-    done = playbooks.run(ungated, target=passive(mesh))
-    assert done.status != 0
-    assert "DRAIN not_approved" in done.output
-    assert "PROMOTE not_approved" in done.output
-    assert state_of(mesh)["routing"] == routing
-    with mesh.control() as client:
-        client.step(newest(mesh)["id"], "abort", reason="the test is over")
-
-
-UNGATED = """
-- hosts: localhost
-  gather_facts: false
-  tasks:
-    - omnirelay.mesh.failover: {target: "{{ target }}", change_ticket: CHG-7, reason: no gate}
-      register: planned
-    - omnirelay.mesh.failover_step: {failover_id: "{{ planned.failover.id }}", step: drain}
-      register: drained
-      ignore_errors: true
-    - omnirelay.mesh.failover_step: {failover_id: "{{ planned.failover.id }}", step: promote}
-      register: promoted
-      ignore_errors: true
-    - ansible.builtin.fail:
-        msg: "DRAIN {{ drained.error.code }}, PROMOTE {{ promoted.error.code }}"
-"""
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------

@@ -102,10 +102,12 @@ def request(target: str, namespaces: Sequence[str] = ("default",), **limits: flo
     }
 
 
-def fail_over(mesh: LocalMesh, target: str, at: str, **limits: float) -> dict[str, Any]:
+def fail_over(
+    mesh: LocalMesh, target: str, at: str, namespaces: Sequence[str] = ("default",), **limits: float
+) -> dict[str, Any]:
     """A whole failover. Answers its record."""
     driver = Driver(mesh, at)
-    return driver.carry_on(driver.plan(request(target, **limits))["id"])
+    return driver.carry_on(driver.plan(request(target, namespaces, **limits))["id"])
 
 
 def admitting(mesh: LocalMesh, namespace: str = "default") -> list[str]:

@@ -19,6 +19,10 @@ from omnirelay.demo.planned import GATE_WAITS, approve
 CHECKOUT = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 FQCN = "omnirelay.mesh.planned_failover"
+PARTS = ("meta", "playbooks", "plugins", "roles")
+"""What of the collection must do for everything to run: the rest may be deleted where it is installed."""
+CORES = {"installed": BIN, "oldest": CHECKOUT / ".cache/environments/ansible-2.16/bin"}
+"""The ansible-cores that the collection is tested with: whose commands, in which directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +69,19 @@ class Playbooks:
     mesh: LocalMesh
     clusters: Sequence[str] = ()
     """Whose control APIs are given to the playbook; by default all."""
+    bin: Path = BIN
+    """Where the commands of the ansible-core are that runs them."""
 
     def environment(self) -> dict[str, str]:
-        link = self.directory / "collections/ansible_collections/omnirelay/mesh"
-        if not link.exists():
-            link.parent.mkdir(parents=True)
-            link.symlink_to(CHECKOUT)
+        collection = self.directory / "collections/ansible_collections/omnirelay/mesh"
+        if not collection.exists():
+            collection.mkdir(parents=True)
+            for part in PARTS:
+                (collection / part).symlink_to(CHECKOUT / part)
         pki = self.mesh.pki
         own = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "OMNIRELAY_"))}
         return own | {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
             "ANSIBLE_HOME": str(self.directory / "home"),
             "ANSIBLE_LOCAL_TEMP": str(self.directory / "tmp"),
@@ -91,9 +98,11 @@ class Playbooks:
     @contextmanager
     def start(self, playbook: str | Path, *arguments: str, **variables: Any) -> Iterator[Running]:
         """As ansible-playbook; what still runs at the end of the block is killed."""
-        command = [str(BIN / "ansible-playbook"), str(playbook), *arguments, "-e", json.dumps(variables)]
-        with self.started(command) as running:
+        with self.started(self.command(playbook, *arguments, **variables)) as running:
             yield running
+
+    def command(self, playbook: str | Path, *arguments: str, **variables: Any) -> list[str]:
+        return [str(self.bin / "ansible-playbook"), str(playbook), *arguments, "-e", json.dumps(variables)]
 
     @contextmanager
     def started(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Running]:

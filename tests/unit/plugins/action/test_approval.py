@@ -125,8 +125,16 @@ def test_right_phrase_without_enter_is_a_timeout(gate, terminal):
 
 def test_nobody_approves_their_own_plan(gate, terminal, mesh, plan):
     terminal.answer = b"promote eu-west"
-    assert code(gate()) == "self_approval"
+    assert code(gate(mode="terminal")) == "self_approval"
+    assert code(gate(approver_token="alice-token")) == "self_approval"
+    assert code(gate(wait_timeout=2)) == "not_approved"
     assert not mesh.failovers[plan["id"]]["approvals"]
+
+
+def test_whoever_made_the_plan_confirms_it_and_another_approves(with_decision, terminal, plan):
+    terminal.answer = b"promote eu-west"
+    assert with_decision("approve")["approved"]
+    assert terminal.asked and terminal.lines[0].startswith("Confirmed")
 
 
 def test_stranger_at_the_terminal_fails(gate, terminal):
