@@ -119,6 +119,11 @@ class Unauthenticated(AccessDenied):
     hint = "Present a client certificate of the mesh's authority, or a bearer token."
 
 
+class TicketCredentialsRefused(AccessDenied):
+    code = "ticket_credentials_refused"
+    hint = "Put a valid credential into {credential_file}; it is read again at each call."
+
+
 class PeerIdentityMismatch(AccessDenied):
     code = "peer_identity_mismatch"
     hint = "The certificate names {certificate_cluster}; issue the right one: omnirelay pki issue --cluster {cluster}"
@@ -140,6 +145,11 @@ class NotFound(OmniRelayError):
 class UnknownPath(NotFound):
     code = "unknown_path"
     hint = "The paths with their methods are at /openapi.json."
+
+
+class TicketNotFound(NotFound):
+    code = "ticket_not_found"
+    hint = "Name a change ticket that {system} has, or let {system} show {ticket} to the mesh's account."
 
 
 class UnknownNamespace(NotFound):
@@ -206,6 +216,23 @@ class NotApproved(Refused):
 class ApprovalDenied(Refused):
     code, exit_code = "approval_denied", 4
     hint = "{principal} denied it; make a new plan if that has changed."
+
+
+class TicketApprovalNeeded(Refused):
+    """The plan takes approvals from its change ticket only."""
+
+    code, exit_code = "ticket_approval_needed", 4
+    hint = "Approve change ticket {change_ticket} in the ticket system; the control plane reads it there."
+
+
+class NoTicketSource(Refused):
+    code = "no_ticket_source"
+    hint = "Configure a ticket source (tickets), or let people approve: approval_source api."
+
+
+class TicketRefused(Refused):
+    code = "ticket_refused"
+    hint = "Mend what the ticket system says, then: omnirelay mesh failovers ticket {failover_id}"
 
 
 class PlanExpired(Refused):
@@ -292,6 +319,11 @@ class NotAMember(Unavailable):
 class CoordinationUnavailable(Unavailable):
     code = "coordination_unavailable"
     hint = "The coordination store does not answer; ownership cannot change until it does."
+
+
+class TicketUnavailable(Unavailable):
+    code = "ticket_unavailable"
+    hint = "Check that {url} is right and answers from the replicators' hosts; what waits is sent once it does."
 
 
 class StorageUnavailable(Unavailable):

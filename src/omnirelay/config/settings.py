@@ -9,6 +9,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from omnirelay.config.durations import Bytes, Seconds, seconds, size_bytes
+from omnirelay.config.tickets import TicketSettings
 from omnirelay.errors import BadRequest, ConfigInvalid
 from omnirelay.failover.lease import Timing, check_timing
 from omnirelay.model import ids
@@ -136,6 +137,8 @@ class Settings(_Section):
     rpo: RpoSettings = RpoSettings()
     access: tuple[AccessRule, ...] = ()
     tokens: tuple[TokenRule, ...] = ()
+    tickets: TicketSettings | None = None
+    """Where change tickets are read and written; without it their numbers are only recorded."""
     metrics_public: bool = False
     """Whether /metrics answers without authentication."""
     protocol_minor: int | None = Field(default=None, ge=0)
@@ -145,11 +148,22 @@ class Settings(_Section):
     def access_policy(self) -> AccessPolicy:
         """Certificates by their SPIFFE id, tokens as `token/NAME`."""
         grants: dict[str, frozenset[Scope]] = {}
-        named = [(f"spiffe://{self.tls.trust_domain}/{rule.principal}", rule.scopes) for rule in self.access]
+        named = [(self._spiffe(rule.principal), rule.scopes) for rule in self.access]
         named += [(f"token/{rule.name}", rule.scopes) for rule in self.tokens]
         for name, scopes in named:
             grants[name] = grants.get(name, frozenset()) | frozenset(scopes)
         return AccessPolicy(grants, {rule.sha256: f"token/{rule.name}" for rule in self.tokens}, self.metrics_public)
+
+    def ticket_people(self) -> dict[str, str]:
+        """Ticket system's user → principal."""
+        people = self.tickets.people if self.tickets else {}
+        return {
+            user: name if name.startswith(("token/", "spiffe://")) else self._spiffe(name)
+            for user, name in people.items()
+        }
+
+    def _spiffe(self, name: str) -> str:
+        return f"spiffe://{self.tls.trust_domain}/{name}"
 
 
 def load(path: Path) -> Settings:
