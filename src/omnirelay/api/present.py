@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from omnirelay.api import report, schemas
+from omnirelay.api import schemas
+from omnirelay.failover import report
 from omnirelay.failover.approvals import is_approved
 from omnirelay.failover.audit_chain import START_DIGEST, AuditEntry
 from omnirelay.failover.divergence import Divergence, exact_ranges
+from omnirelay.failover.dossier import Dossier, due
 from omnirelay.failover.events import Event
 from omnirelay.failover.evidence import FRESH_SECONDS, ClusterReport, LinkReport, PeerReport
 from omnirelay.failover.modes import machine
@@ -145,8 +147,8 @@ def _route(view: MeshView, route: Route) -> schemas.NamespaceRoute:
 # --- failovers ------------------------------------------------------------------------------------------------
 
 
-def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.FailoverModel:
-    """`checks` are fresher ones than those that the plan was made with."""
+def failover(record: Failover, checks: tuple[Check, ...] = (), dossier: Dossier | None = None) -> schemas.FailoverModel:
+    """`checks` are fresher ones than those that the plan was made with; `dossier` is what the ticket holds."""
     request, plan = record.request, record.plan
     return schemas.FailoverModel(
         id=record.id,
@@ -174,6 +176,8 @@ def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.Failov
         accept_data_loss=request.accept_data_loss,
         break_glass=request.break_glass,
         reverses=request.reverses,
+        approval_source=request.approval_source.value,
+        ticket=_ticket(record, dossier),
         cuts={namespace: schemas.CutModel(**asdict(cut)) for namespace, cut in record.cuts.items()},
         manifest=list(record.manifest),
         checks=list(checks or record.checks),
@@ -185,6 +189,28 @@ def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.Failov
         routing_version=record.routing_version,
         measured_outage_seconds=report.measured_outage_seconds(record),
         next=[command for event, command in COMMANDS.items() if machine(record).allows(record.state, event)],
+    )
+
+
+def _ticket(record: Failover, dossier: Dossier | None) -> schemas.TicketModel | None:
+    read = record.ticket
+    if read is None and dossier is None:
+        return None
+    held = dossier or Dossier(record.id, record.request.change_ticket)
+    return schemas.TicketModel(
+        number=held.ticket,
+        system=held.system or (read.system if read else ""),
+        url=held.url or (read.url if read else ""),
+        state=read.state if read else "",
+        approval=read.approval.value if read else "",
+        window_starts_at=rfc3339(read.starts_ms) if read and read.starts_ms is not None else None,
+        window_ends_at=rfc3339(read.ends_ms) if read and read.ends_ms is not None else None,
+        posted=list(held.posted),
+        pending=list(due(record, dossier)) if record.id else [],
+        problem=held.problem,
+        hint=held.hint,
+        retry_at=held.retry_at,
+        gave_up=held.gave_up,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from omnirelay.failover.dossier import Posting
 from omnirelay.failover.record import (
     Approval,
     Check,
@@ -225,11 +226,19 @@ class FailoverCreate(Asked):
     accept_data_loss: int | None = Field(default=None, ge=0, description="Of an emergency: records, in writing.")
     break_glass: bool = Field(default=False, description="Needs mesh.admin and a reason.")
     reverses: str = Field(default="", description="Of a failback: the failover to reverse.")
+    approval_source: Literal["api", "ticket"] = Field(
+        default="api",
+        description="`ticket`: the control plane reads approvals in the change ticket, and takes no others.",
+    )
     dry_run: bool = False
 
 
 class StepBody(Asked):
     reason: Text = ""
+
+
+class TicketAsked(Asked):
+    change_ticket: Text = Field(default="", description="Of a failover that has no ticket yet: the one it gets.")
 
 
 class Decision(Asked):
@@ -247,6 +256,24 @@ class PlanModel(Answer):
     predicted_loss_records: int
     predicted_outage_seconds: float
     loss: list[LossPrediction] = Field(description="Of an emergency: one entry for each log that ends early.")
+
+
+class TicketModel(Answer):
+    """What the change ticket holds of a failover."""
+
+    number: str
+    system: str
+    url: str
+    state: str = Field(description="As it was read last, in the ticket system's words; empty if it never was.")
+    approval: Literal["pending", "approved", "rejected", ""]
+    window_starts_at: str | None
+    window_ends_at: str | None
+    posted: list[Posting] = Field(description="What it holds, with digests of documents.")
+    pending: list[str] = Field(description="What it does not hold yet; tried again by itself.")
+    problem: str = Field(description="Why something is pending, or why no approval came from it.")
+    hint: str
+    retry_at: str
+    gave_up: bool = Field(description="Nothing more is tried until it is asked for.")
 
 
 State = Literal[
@@ -285,6 +312,8 @@ class FailoverModel(Answer):
     accept_data_loss: int | None
     break_glass: bool
     reverses: str
+    approval_source: Literal["api", "ticket"]
+    ticket: TicketModel | None = Field(description="Null where there is no ticket source, or no ticket.")
     cuts: dict[str, CutModel] = Field(description="Of an emergency: where the new active's prefix ended.")
     manifest: list[LossRange] = Field(description="What an emergency cut off, as far as it is known.")
     checks: list[Check]

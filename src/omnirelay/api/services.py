@@ -11,6 +11,7 @@ from omnirelay.runtime.audit import Auditor
 from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.failovers import Failovers
+from omnirelay.runtime.tickets import TicketDesk
 from omnirelay.runtime.view import MeshView
 
 
@@ -24,6 +25,7 @@ class Services:
     """`major.minor` of the wire."""
     view: MeshView
     failovers: Failovers
+    tickets: TicketDesk
     clusters: Clusters
     divergences: Divergences
     auditor: Auditor

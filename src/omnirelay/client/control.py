@@ -157,6 +157,11 @@ class ControlClient:
     def approvals(self, failover_id: str) -> Json:
         return self._json("GET", _path("failovers", failover_id, "approvals"))
 
+    def post_to_ticket(self, failover_id: str, *, change_ticket: str = "") -> Json:
+        """Asks for what the change ticket lacks; `ticket` in the answer says what is still pending."""
+        body = {"change_ticket": change_ticket}
+        return self._json("POST", _path("failovers", failover_id, "ticket"), body=body)
+
     def report(self, failover_id: str) -> Json:
         return self._json("GET", _path("failovers", failover_id, "report"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import secrets
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 # First, because it decides the least TLS version before gRPC is loaded.
 from omnirelay.transport.tls import TlsFiles  # isort: skip
 from omnirelay import __version__
+from omnirelay.api import present
 from omnirelay.api.app import create_app
 from omnirelay.api.server import ControlServer
 from omnirelay.api.server import TlsFiles as ControlTls
@@ -26,13 +28,16 @@ from omnirelay.daemon.certificates import check_certificates
 from omnirelay.daemon.clock import SystemClock
 from omnirelay.daemon.host import HostFacts
 from omnirelay.errors import ConfigInvalid, OmniRelayError
+from omnirelay.failover.record import Failover
 from omnirelay.model.record import Record
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.streams import ProtocolVersion
 from omnirelay.runtime.observation import Observation
 from omnirelay.runtime.replicator import Replicator, RetentionSettings, World
+from omnirelay.runtime.tickets import TicketDuty
 from omnirelay.storage.log import SqliteLog
 from omnirelay.telemetry import logs, metrics
+from omnirelay.tickets import open_source
 from omnirelay.transport import signatures
 from omnirelay.transport.dialer import GrpcDialer
 from omnirelay.transport.server import GrpcServer
@@ -97,6 +102,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         verify=partial(signatures.verify, trust_domain=settings.tls.trust_domain, ca=settings.tls.ca),
         host=host,
         new_id=_new_failover_id,
+        tickets=_ticket_duty(settings, stack),
     )
     retention = RetentionSettings(
         int(settings.log.retain_for * 1000), settings.log.retain_size, settings.log.retain_cap
@@ -120,6 +126,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         protocol=str(replicator.protocol),
         view=replicator.view,
         failovers=replicator.failovers,
+        tickets=replicator.tickets,
         clusters=replicator.clusters,
         divergences=replicator.divergences,
         auditor=replicator.auditor,
@@ -168,6 +175,26 @@ def _protocol(settings: Settings) -> ProtocolVersion:
     if settings.protocol_minor is None:
         return PROTOCOL
     return min(PROTOCOL, ProtocolVersion(PROTOCOL.major, settings.protocol_minor))
+
+
+def _ticket_duty(settings: Settings, stack: AsyncExitStack) -> TicketDuty | None:
+    if settings.tickets is None:
+        return None
+    source = open_source(settings.tickets)
+    stack.push_async_callback(source.close)
+    return TicketDuty(
+        source=source,
+        report=_report,
+        people=settings.ticket_people(),
+        poll_seconds=settings.tickets.poll,
+        give_up_seconds=settings.tickets.give_up_after,
+    )
+
+
+def _report(failover: Failover, audit: tuple[int, int] | None) -> bytes:
+    """In the form in which the collection saves it, so that both have the same digest."""
+    content = present.evidence(failover, audit).model_dump(mode="json")
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _new_failover_id(now_ms: int) -> str:

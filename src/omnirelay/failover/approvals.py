@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from omnirelay.errors import ApprovalDenied, Conflict, NotApproved, PlanExpired, PlanHashMismatch, SelfApproval
+from omnirelay.errors import (
+    ApprovalDenied,
+    Conflict,
+    NotApproved,
+    PlanExpired,
+    PlanHashMismatch,
+    SelfApproval,
+    TicketApprovalNeeded,
+)
 from omnirelay.failover.events import Event
 from omnirelay.failover.modes import machine
-from omnirelay.failover.record import Approval, Failover, State
+from omnirelay.failover.record import Approval, ApprovalSource, Failover, State
+from omnirelay.model.ticket import TicketDecision
 
 
 def approvers(failover: Failover) -> tuple[str, ...]:
@@ -25,8 +35,8 @@ def decide(failover: Failover, approval: Approval) -> Failover:
     """The failover with the decision recorded.
 
     The same decision by the same principal again changes nothing. Raises SelfApproval, PlanHashMismatch,
-    PlanExpired, Conflict when the principal decided otherwise before, IllegalTransition when the failover has gone
-    beyond approval.
+    PlanExpired, TicketApprovalNeeded, Conflict when the principal decided otherwise before, IllegalTransition when the
+    failover has gone beyond approval. Anybody who may decide can deny, wherever approvals come from.
     """
     earlier = next((a for a in failover.approvals if a.principal == approval.principal), None)
     if earlier is not None and earlier.decision == approval.decision and earlier.plan_hash == approval.plan_hash:
@@ -35,6 +45,13 @@ def decide(failover: Failover, approval: Approval) -> Failover:
         raise SelfApproval(
             f"{approval.principal} asked for this failover and cannot approve it",
             principal=approval.principal,
+            failover_id=failover.id,
+        )
+    from_ticket = failover.request.approval_source is ApprovalSource.TICKET
+    if from_ticket and approval.decision == "approve" and not approval.ticket:
+        raise TicketApprovalNeeded(
+            f"this plan is approved in change ticket {failover.request.change_ticket} only",
+            change_ticket=failover.request.change_ticket,
             failover_id=failover.id,
         )
     if approval.plan_hash != failover.plan.hash:
@@ -80,3 +97,31 @@ def require_approval(failover: Failover) -> None:
             requested_by=failover.requested_by,
             plan_hash=failover.plan.hash,
         )
+
+
+def bound_decisions(
+    decisions: Iterable[TicketDecision], plan_ms: int, other_plans_ms: Iterable[int]
+) -> tuple[TicketDecision, ...]:
+    """Those of a ticket's decisions that are about the plan that was noted in it at `plan_ms`: made after that note and
+    not after the note of a later plan; of each person the last. All times are the ticket system's own. In the second
+    of the note itself nobody can tell what came first, so that decision does not count."""
+    until = min((at for at in other_plans_ms if at > plan_ms), default=None)
+    last: dict[str, TicketDecision] = {}
+    for decision in sorted(decisions, key=lambda decision: decision.at_ms):
+        if decision.at_ms > plan_ms and (until is None or decision.at_ms <= until):
+            last[decision.user] = decision
+    return tuple(last.values())
+
+
+def principal_of(decision: TicketDecision, system: str, people: Mapping[str, str], requested_by: str) -> str:
+    """Who a person of the ticket system is in the mesh: whom the configuration names; the requester, if they are called
+    the same there; else `SYSTEM/USER`."""
+    known = {name.casefold(): principal for name, principal in people.items()}
+    called = [name.casefold() for name in (decision.user, *decision.names)]
+    found = next((known[name] for name in called if name in known), None)
+    if found is not None:
+        return found
+    requester = requested_by.rpartition("/")[2].casefold()
+    if requester in called or requester in (name.partition("@")[0] for name in called):
+        return requested_by
+    return f"{system}/{decision.user}"

@@ -10,6 +10,7 @@ from omnirelay.failover import preflight as planned
 from omnirelay.failover.evidence import Evidence
 from omnirelay.failover.loss import best_prefix, in_reach, predict, require_acceptance
 from omnirelay.failover.record import Check, Request, Verdict
+from omnirelay.failover.ticket_check import change_ticket
 from omnirelay.model.lag import ReplicationStatus
 from omnirelay.model.version_vector import VersionVector
 
@@ -31,7 +32,7 @@ def preflight(evidence: Evidence, request: Request, source: str, lease_ttl_secon
         _loss_accepted(evidence, request, source, lease_ttl_seconds),
         planned.no_other(evidence, request, source),
         planned.disk(evidence, request, source),
-        _ticket(request),
+        change_ticket(evidence.ticket, request, evidence.now_ms),
     )
 
 
@@ -97,11 +98,3 @@ def _loss_accepted(evidence: Evidence, request: Request, source: str, lease_ttl_
     except LossNotAccepted as error:
         return Check("loss_accepted", Verdict.FAIL, seen, accepted, error.operator_hint)
     return Check("loss_accepted", Verdict.PASS, seen, accepted)
-
-
-def _ticket(request: Request) -> Check:
-    if request.change_ticket:
-        return Check("change_ticket", Verdict.PASS, request.change_ticket)
-    return Check(
-        "change_ticket", Verdict.WARN, "none", "present", "Open one afterwards; the report names this failover."
-    )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from omnirelay.failover.record import Failover
+from omnirelay.failover.ticket_check import NOT_ASKED, TicketReading
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
 from omnirelay.model.routing import RoutingDocument
@@ -97,6 +98,7 @@ class Evidence:
     failovers: Mapping[str, Failover]
     coordination_lag_seconds: float | None
     """Since the store last answered the observer; None if it never did."""
+    ticket: TicketReading = NOT_ASKED
 
     def fresh_report(self, cluster: str) -> ClusterReport | None:
         """The cluster's report, if it is recent enough to be evidence."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from omnirelay.failover.evidence import FRESH_SECONDS, Evidence, PeerReport
 from omnirelay.failover.record import Check, Request, State, Verdict
+from omnirelay.failover.ticket_check import change_ticket
 from omnirelay.model.lag import ReplicationStatus
 from omnirelay.model.times import rfc3339, to_ms
 
@@ -218,9 +219,7 @@ def _cooldown(evidence: Evidence, request: Request, source: str) -> Check:
 
 
 def _ticket(evidence: Evidence, request: Request, source: str) -> Check:
-    if not request.change_ticket:
-        return _fail("change_ticket", "none", "present", "Name the change ticket (change_ticket).")
-    return _ok("change_ticket", request.change_ticket, "present")
+    return change_ticket(evidence.ticket, request, evidence.now_ms)
 
 
 _CHECKS: tuple[_Check, ...] = (

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from omnirelay.model.position import Cursor
+from omnirelay.model.ticket import Ticket
 
 Epochs = Mapping[str, int]
 """namespace → epoch"""
@@ -23,6 +24,15 @@ class Mode(StrEnum):
     EMERGENCY = "emergency"
     FAILBACK = "failback"
     """A planned failover home, after an emergency or a planned one."""
+
+
+class ApprovalSource(StrEnum):
+    """Where a plan's approvals come from."""
+
+    API = "api"
+    """People tell the control plane, through whatever calls its API."""
+    TICKET = "ticket"
+    """The control plane reads them in the change ticket; nobody can tell it."""
 
 
 class State(StrEnum):
@@ -110,6 +120,7 @@ class Request:
     """Overrides the acceptance and the check that the source is gone; needs mesh.admin and a reason."""
     reverses: str = ""
     """Of a failback: the failover whose source is to be active again."""
+    approval_source: ApprovalSource = ApprovalSource.API
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +202,8 @@ class Approval:
     comment: str = ""
     via: str = "api"
     """How it came: `api`, `terminal`, `awx`, `ticket`."""
+    ticket: str = ""
+    """Of what the control plane itself has read in the ticket system: the ticket's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +266,8 @@ class Failover:
     checks: tuple[Check, ...]
     approvals: tuple[Approval, ...] = ()
     run_url: str = ""
+    ticket: Ticket | None = None
+    """The change ticket as it was read last, without its decisions; None where there is no ticket source."""
     target_origin: str = ""
     """The log that the target appends to, as it named it when it proved the barrier."""
     drain_started_at: str = ""

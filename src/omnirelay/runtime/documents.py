@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from pydantic import TypeAdapter
 
 from omnirelay.failover.divergence import Decision
+from omnirelay.failover.dossier import Dossier
 from omnirelay.failover.evidence import ClusterReport, LeaseClaim
 from omnirelay.failover.record import Failover
 from omnirelay.model.descriptor import ClusterDescriptor
@@ -49,6 +50,8 @@ LOCKS = Document("mesh/locks/", str)
 DIVERGENCES = Document("mesh/divergences/", Decision)
 REPORTS = Document("mesh/reports/", ClusterReport)
 FAILOVERS = Document("mesh/failovers/", Failover)
+TICKETS = Document("mesh/tickets/", Dossier)
+"""By failover."""
 
 
 def audit_key(number: int) -> str:

@@ -32,6 +32,7 @@ from omnirelay.ports.coordination import Compare, CoordinationStore, Delete, Put
 from omnirelay.runtime.audit import Actor, Auditor, Deed
 from omnirelay.runtime.documents import CLUSTERS, FAILOVERS, LEASES, LOCKS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.planning import Planner
+from omnirelay.runtime.ticket_reader import TicketReader
 from omnirelay.runtime.view import MeshView
 
 ATTEMPTS = 20
@@ -61,6 +62,7 @@ class Failovers:
         planner: Planner,
         new_id: Callable[[int], str],
         verify_token: Callable[[DemotionToken, str], None],
+        tickets: TicketReader | None = None,
     ) -> None:
         self._store = store
         self._planner = planner
@@ -70,6 +72,7 @@ class Failovers:
         self._new_id = new_id
         self._verify_token = verify_token
         self._promoting = asyncio.Lock()
+        self._tickets = tickets or TicketReader(None)
 
     # --- reading ---------------------------------------------------------------------------------------------
 
@@ -96,10 +99,16 @@ class Failovers:
         if existing is not None:
             return existing, False
         source, request = self._planner.resolve(request)
-        checks = self._planner.checks(request, source)
+        self._tickets.require(request)
+        reading = await self._tickets.reading(request)
+        if reading.configured:  # asking takes a while
+            await self._view.refresh()
+            source, request = self._planner.resolve(request)
+        checks = self._planner.checks(request, source, reading)
         self._refuse_failed(checks)
         id = "" if dry_run else self._new_id(self._clock.wall_ms())
         failover = self._planner.make(id, request, source, checks, actor, run_url)
+        failover = replace(failover, ticket=replace(reading.ticket, decisions=()) if reading.ticket else None)
         if dry_run:
             return failover, True
         key = FAILOVERS.key(failover.id)
@@ -170,7 +179,7 @@ class Failovers:
         await self._view.refresh()
         failover, _ = await self.load(failover_id)
         if name == "preflight":
-            return self._preflight(failover)
+            return await self._preflight(failover)
         done = _DONE.get(name)
         if done is None:
             raise BadRequest(f"there is no step {name!r}; there are {', '.join([*_DONE, 'preflight'])}")
@@ -212,18 +221,22 @@ class Failovers:
 
         return await self.mutate(failover_id, once, actor, f"failover.{name}", reason)
 
-    def _preflight(self, failover: Failover) -> StepResult:
+    async def _preflight(self, failover: Failover) -> StepResult:
         """Judges again while nothing has started; afterwards the lock and the drain would fail their own checks."""
         if failover.state not in (State.AWAITING_APPROVAL, State.APPROVED):
             return StepResult(failover, True, failover.checks)
-        checks = self._planner.checks(failover.request, failover.source)
-        self._refuse_failed(checks, failover.id)
-        return StepResult(failover, True, checks)
+        return StepResult(failover, True, await self._check_again(failover))
 
     async def _gate(self, failover: Failover) -> tuple[Check, ...]:
         """The cheap gate: everything is checked once more while the source is still serving."""
         await self._refuse_locked(failover)
-        checks = self._planner.checks(failover.request, failover.source)
+        return await self._check_again(failover)
+
+    async def _check_again(self, failover: Failover) -> tuple[Check, ...]:
+        reading = await self._tickets.again(failover)
+        if reading.configured:  # asking takes a while
+            await self._view.refresh()
+        checks = self._planner.checks(failover.request, failover.source, reading)
         self._refuse_failed(checks, failover.id)
         return checks
 

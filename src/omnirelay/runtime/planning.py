@@ -9,6 +9,7 @@ from omnirelay.failover import emergency, emergency_preflight, failback, loss, p
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.modes import is_open
 from omnirelay.failover.record import Check, Failover, LossPrediction, Mode, Request, State
+from omnirelay.failover.ticket_check import TicketReading
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
 from omnirelay.runtime.audit import Actor
@@ -88,9 +89,9 @@ class Planner:
             command=f"omnirelay mesh failovers {verb} {reversed_.id}",
         )
 
-    def checks(self, request: Request, source: str) -> tuple[Check, ...]:
+    def checks(self, request: Request, source: str, reading: TicketReading) -> tuple[Check, ...]:
         """The preflight of the request's mode, on what is known now."""
-        evidence = self._view.evidence()
+        evidence = replace(self._view.evidence(), ticket=reading)
         if request.mode is Mode.EMERGENCY:
             return emergency_preflight.preflight(evidence, request, source, self._timing.lease_ttl)
         if request.mode is Mode.FAILBACK:

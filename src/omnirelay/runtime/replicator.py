@@ -39,6 +39,8 @@ from omnirelay.runtime.regrading import Regrading
 from omnirelay.runtime.replay import Replay
 from omnirelay.runtime.reporter import Host, Reporter
 from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.ticket_reader import TicketReader
+from omnirelay.runtime.tickets import TicketDesk, TicketDuty
 from omnirelay.runtime.view import MeshView
 
 _log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class World:
     host: Callable[[], Host]
     new_id: Callable[[int], str]
     jitter: Callable[[], float] = random.random
+    tickets: TicketDuty | None = None
 
 
 class Replicator:
@@ -102,7 +105,9 @@ class Replicator:
         self.ownerships = Ownerships(cluster, store, self.view, self.sequencer, clock, timing)
         self.links = Links(self.sequencer, clock, timing)
         planner = Planner(self.view, clock, timing)
-        self.failovers = Failovers(store, self.view, self.auditor, clock, planner, world.new_id, world.verify)
+        reader = TicketReader(world.tickets.source if world.tickets else None)
+        self.failovers = Failovers(store, self.view, self.auditor, clock, planner, world.new_id, world.verify, reader)
+        self.tickets = TicketDesk(cluster, world.tickets, store, self.view, self.auditor, self.failovers, clock)
         self.clusters = Clusters(self.view, self.auditor)
         self.outbound = Outbound(
             cluster, self.sequencer, self.links, clock, timing, protocol, lambda peer: peer in self.view.clusters
@@ -175,6 +180,7 @@ class Replicator:
             self._once_loaded(self._agent.run),
             self._once_loaded(self._replay.run),
             self._once_loaded(self._regrading.run),
+            self._once_loaded(self.tickets.run),
             self._once_loaded(self.reporter.run),
             self._once_loaded(self._follow_peers),
             self._mirror.run(),

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from omnirelay.errors import CoordinationUnavailable
 from omnirelay.failover.divergence import Decision
+from omnirelay.failover.dossier import Dossier
 from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim
 from omnirelay.failover.record import Failover
 from omnirelay.model.descriptor import ClusterDescriptor
@@ -29,6 +30,7 @@ from omnirelay.runtime.documents import (
     REPORTS,
     ROUTING,
     ROUTING_DOCUMENT,
+    TICKETS,
 )
 from omnirelay.runtime.signal import Signal
 
@@ -58,6 +60,8 @@ class MeshView:
         self.lock_revisions: dict[str, int] = {}
         self.failovers: dict[str, Failover] = {}
         self.failover_revisions: dict[str, int] = {}
+        self.tickets: dict[str, Dossier] = {}
+        """Failover → what its change ticket holds."""
         self._revisions: dict[str, int] = {}
         """Of every key that is shown. Reading a key again that has not changed is no news: a report keeps its age."""
         self.divergences: dict[str, Decision] = {}
@@ -159,6 +163,9 @@ class MeshView:
             name = DIVERGENCES.name(key)
             self.divergences = _with(self.divergences, name, DIVERGENCES.decode(entry.value) if entry else None)
             self.divergence_revisions = _with(self.divergence_revisions, name, entry.revision if entry else None)
+        elif key.startswith(TICKETS.prefix):
+            name = TICKETS.name(key)
+            self.tickets = _with(self.tickets, name, TICKETS.decode(entry.value) if entry else None)
         elif key.startswith(FAILOVERS.prefix):
             name = FAILOVERS.name(key)
             self.failovers = _with(self.failovers, name, FAILOVERS.decode(entry.value) if entry else None)

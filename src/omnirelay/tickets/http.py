@@ -198,7 +198,7 @@ class Caller:
         if status == 401:
             raise self._refused_credentials(f"{self.host} does not accept the credential{said}")
         if status == 403:
-            raise self._refused_credentials(f"{self.host} forbids it to the mesh's account{said}")
+            raise TicketRefused(f"{self.host} forbids it to the mesh's account{said}", ticket=call.about)
         if status == 404:
             raise self.not_found(call.about, said)
         if status == 429 or status >= 500:

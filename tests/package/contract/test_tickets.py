@@ -317,7 +317,7 @@ async def test_a_credential_file_without_credential_is_told(remote, content: str
 
 async def test_an_account_without_permission_is_told(remote) -> None:
     remote.system.faults.append(Fault(403))
-    with pytest.raises(TicketCredentialsRefused, match="forbids"):
+    with pytest.raises(TicketRefused, match="forbids"):
         await remote.source.read(TICKET)
 
 

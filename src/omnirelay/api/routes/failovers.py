@@ -9,14 +9,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import PlainTextResponse
 
-from omnirelay.api import present, report, schemas
+from omnirelay.api import present, schemas
 from omnirelay.api.etags import etag
 from omnirelay.api.events import EventStream, stream
 from omnirelay.api.guard import Calling, DryRun, GuardedRoute, Serving, needs, note_dry_run
 from omnirelay.api.services import Services
 from omnirelay.errors import BadRequest, CoordinationUnavailable
+from omnirelay.failover import report
 from omnirelay.failover.modes import is_open
-from omnirelay.failover.record import Check, Failover, Limits, Mode, State
+from omnirelay.failover.record import ApprovalSource, Check, Failover, Limits, Mode, State
 from omnirelay.failover.record import Request as FailoverRequest
 from omnirelay.model.access import Scope
 
@@ -59,6 +60,7 @@ async def plan_failover(
         accept_data_loss=body.accept_data_loss,
         break_glass=body.break_glass,
         reverses=body.reverses,
+        approval_source=ApprovalSource(body.approval_source),
     )
     record, new = await services.failovers.plan(asked, caller.actor, body.run_url, body.dry_run)
     response.status_code = 201 if new and not body.dry_run else 200
@@ -80,7 +82,7 @@ async def list_failovers(
         for record in services.failovers.all()
         if state in (None, record.state) and open in (None, is_open(record))
     ]
-    return schemas.FailoverList(failovers=[present.failover(record) for record in fitting])
+    return schemas.FailoverList(failovers=[_shown(services, record) for record in fitting])
 
 
 @router.get("/{failover_id}", operation_id="getFailover")
@@ -89,7 +91,7 @@ async def get_failover(services: Serving, response: Response, failover_id: str) 
     """One failover with plan, checks, approvals and journal."""
     record = await _find(services, failover_id)
     _tag(services, record, response)
-    return present.failover(record)
+    return _shown(services, record)
 
 
 @router.get("/{failover_id}/events", operation_id="watchFailover", response_class=EventStream)
@@ -100,7 +102,7 @@ async def watch_failover(services: Serving, request: Request, failover_id: str) 
 
     def look() -> tuple[schemas.FailoverModel, bool]:
         record = services.view.failovers.get(failover_id, found)
-        return present.failover(record), not is_open(record)
+        return _shown(services, record), not is_open(record)
 
     return stream(request, services.view.changed, "failover", look)
 
@@ -123,6 +125,16 @@ async def list_approvals(services: Serving, failover_id: str) -> schemas.Approva
     """The decisions so far, and how many approvals it takes."""
     record = await _find(services, failover_id)
     return schemas.Approvals(required=record.request.limits.approvals_required, approvals=list(record.approvals))
+
+
+@router.post("/{failover_id}/ticket", operation_id="postToTicket")
+@needs(Scope.OPERATE, "failover.ticket")
+async def post_to_ticket(
+    services: Serving, caller: Calling, response: Response, failover_id: str, body: schemas.TicketAsked | None = None
+) -> schemas.FailoverModel:
+    """Tries at once to post what the change ticket lacks, also what was given up; `ticket` says what is pending."""
+    record = await services.tickets.ask_for(failover_id, body.change_ticket if body else "", caller.actor)
+    return await _changed(services, record, response)
 
 
 @router.get(
@@ -193,7 +205,11 @@ async def _changed(
     with suppress(CoordinationUnavailable):
         await services.view.refresh()
     _tag(services, record, response)
-    return present.failover(record, checks)
+    return _shown(services, record, checks)
+
+
+def _shown(services: Services, record: Failover, checks: tuple[Check, ...] = ()) -> schemas.FailoverModel:
+    return present.failover(record, checks, services.view.tickets.get(record.id))
 
 
 def _tag(services: Services, record: Failover, response: Response) -> None:

@@ -28,6 +28,8 @@ from omnirelay.runtime.documents import CLUSTERS, LEASES, REPORTS, ROUTING, ROUT
 from omnirelay.runtime.failovers import Failovers
 from omnirelay.runtime.planning import Planner
 from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.ticket_reader import TicketReader
+from omnirelay.runtime.tickets import TicketDesk, TicketDuty
 from omnirelay.runtime.view import MeshView
 from omnirelay.testing.memory_coordination import MemoryCoordination
 from omnirelay.testing.memory_log import MemoryDisk, MemoryLog
@@ -61,8 +63,8 @@ class LoopClock:
 
 
 class Mesh:
-    def __init__(self) -> None:
-        self.clock = LoopClock()
+    def __init__(self, duty: TicketDuty | None = None, clock: LoopClock | None = None) -> None:
+        self.clock = clock or LoopClock()
         self.memory = MemoryCoordination(self.clock)
         self.store = self.memory.client()
         self.view = MeshView(self.store, self.clock)
@@ -76,7 +78,9 @@ class Mesh:
             Planner(self.view, self.clock, Timing()),
             lambda _: f"fo-{next(numbers)}",
             lambda token, cluster: None,
+            TicketReader(duty.source if duty else None),
         )
+        self.tickets = TicketDesk("us-east", duty, self.store, self.view, self.auditor, self.failovers, self.clock)
         self.clusters = Clusters(self.view, self.auditor)
         self.log = MemoryLog(MemoryDisk())
         self.sequencer = Sequencer(self.log, "us-east", self.clock, codec.encode_header, str.encode)
@@ -99,6 +103,7 @@ class Mesh:
             protocol="1.1",
             view=self.view,
             failovers=self.failovers,
+            tickets=self.tickets,
             clusters=self.clusters,
             divergences=self.divergences,
             auditor=self.auditor,
@@ -177,8 +182,8 @@ class Mesh:
 
 
 @asynccontextmanager
-async def running_mesh() -> AsyncIterator[Mesh]:
-    mesh = Mesh()
+async def running_mesh(duty: TicketDuty | None = None, clock: LoopClock | None = None) -> AsyncIterator[Mesh]:
+    mesh = Mesh(duty, clock)
     await mesh.populate()
     async with background(mesh.view.run()):
         yield mesh

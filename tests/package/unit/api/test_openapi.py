@@ -16,6 +16,7 @@ PATHS = {
     "/control/failovers/{failover_id}/events": {"get"},
     "/control/failovers/{failover_id}/approvals": {"get", "post"},
     "/control/failovers/{failover_id}/report": {"get"},
+    "/control/failovers/{failover_id}/ticket": {"post"},
     **{f"/control/failovers/{{failover_id}}/{step}": {"post"} for step in STEPS},
     "/control/divergence": {"get"},
     "/control/divergence/{divergence_id}": {"get"},

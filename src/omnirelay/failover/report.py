@@ -68,8 +68,8 @@ def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
         ("Requested by", f"{failover.requested_by} at {failover.created_at}"),
         ("Run", failover.run_url or "not given"),
         ("Plan", failover.plan.hash),
-        ("Outage", f"{_known(outage, 's')} measured, {failover.plan.predicted_outage_seconds:g} s predicted"),
-        ("Loss", f"{_known(loss, 'records')} measured, {failover.plan.predicted_loss_records} records predicted"),
+        ("Outage", f"{known(outage, 's')} measured, {failover.plan.predicted_outage_seconds:g} s predicted"),
+        ("Loss", f"{known(loss, 'records')} measured, {failover.plan.predicted_loss_records} records predicted"),
         ("Audit", f"entries {audit[0]} to {audit[1]}" if audit else "no entries"),
     ]
     changes = [
@@ -113,7 +113,8 @@ def _last(journal: Sequence[JournalEntry], step: str, event: str) -> str | None:
     return next((e.at for e in reversed(journal) if (e.step, e.event) == (step, event)), None)
 
 
-def _known(figure: float | None, unit: str) -> str:
+def known(figure: float | None, unit: str) -> str:
+    """For people: what is not known is called so."""
     return "unknown" if figure is None else f"{figure:g} {unit}"
 
 
