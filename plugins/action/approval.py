@@ -69,6 +69,8 @@ class ActionModule(InProcessAction):
 
     def _ask(self, client, params, failover):
         ends_at = time.monotonic() + params["wait_timeout"]
+        if from_ticket(failover):
+            return _wait(client, params, ends_at)
         if params["mode"] == "terminal" or (params["mode"] == "auto" and not self._is_unattended()):
             try:
                 answer = self._approve_at_terminal(client, params, failover, ends_at)
@@ -135,7 +137,7 @@ def _wait(client, params, ends_at):
                 answer.body["id"],
                 sum(approval["decision"] == "approve" for approval in answer.body["approvals"]),
                 answer.body["approvals_required"],
-                how_to_approve(answer.body["id"]),
+                how_to_approve(answer.body),
             )
         except MeshApiError as error:
             if not error.retryable:
@@ -184,7 +186,20 @@ def is_approved(failover):
     return failover["approved"]
 
 
-def how_to_approve(failover_id):
+def from_ticket(failover):
+    """Whether only the change ticket can approve it; nobody at a terminal can, so nobody there is asked."""
+    return failover.get("approval_source") == "ticket"
+
+
+def how_to_approve(failover):
+    failover_id = failover["id"]
+    if from_ticket(failover):
+        ticket = failover["ticket"] or {}
+        words = ["Approve change ticket %s, as somebody other than who made the plan." % failover["change_ticket"]]
+        words.append(ticket.get("url", ""))
+        if ticket.get("problem"):
+            words.append("Now: %s" % ticket["problem"])
+        return " ".join(word for word in words if word)
     return (
         "To approve it, as somebody other than who made it: omnirelay mesh failovers approve %s, or the module "
         "omnirelay.mesh.failover_approval, or POST /control/failovers/%s/approvals." % (failover_id, failover_id)
@@ -192,9 +207,12 @@ def how_to_approve(failover_id):
 
 
 def not_approved(failover, why):
+    hint = how_to_approve(failover)
+    if not from_ticket(failover):
+        hint += " Or run the playbook on a terminal, with approver_cert or approver_token_file."
     return MeshApiError(
         "not_approved",
         "Failover %s is not approved: %s." % (failover["id"], why),
-        hint=how_to_approve(failover["id"]) + " Or run the playbook on a terminal, with approver_cert or approver_token_file.",
+        hint=hint,
         details=dict(failover_id=failover["id"], requested_by=failover.get("requested_by", "")),
     )

@@ -41,6 +41,8 @@ options:
       - V(auto) is V(api) in a job of AWX or ansible-runner and V(terminal) elsewhere. If nothing says who is at the
         terminal, and the task's own identity may not approve this plan, it waits as V(api) does once the phrase is typed.
       - Without a terminal V(terminal) fails at once.
+      - A plan that its change ticket approves, see O(omnirelay.mesh.failover#module:approval_source), is waited for in every
+        mode, and nobody is asked.
     type: str
     choices: [auto, terminal, api]
     default: auto

@@ -76,6 +76,14 @@ options:
     description: Where the run that makes the plan can be read.
     type: str
     default: ""
+  approval_source:
+    description:
+      - With V(ticket) the control plane reads the approval in the change ticket itself and takes no other. It counts only if
+        it was given after the plan was posted there, and never if the requester gave it.
+      - V(ticket) needs a O(change_ticket) and a control plane with a ticket source.
+    type: str
+    choices: [api, ticket]
+    default: api
   limits:
     description: What is accepted. It is part of what is approved. What is not given here is as the control plane has it.
     type: dict
@@ -226,7 +234,7 @@ from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import Mesh
 from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import mesh_spec
 from ansible_collections.omnirelay.mesh.plugins.module_utils._task import run_module
 
-REQUEST = ("mode", "namespaces", "reason", "change_ticket", "run_url", "accept_data_loss", "break_glass")
+REQUEST = ("mode", "namespaces", "reason", "change_ticket", "run_url", "accept_data_loss", "break_glass", "approval_source")
 
 SPEC = mesh_spec(
     dict(
@@ -241,6 +249,7 @@ SPEC = mesh_spec(
         reason=dict(type="str", default=""),
         change_ticket=dict(type="str", default=""),
         run_url=dict(type="str", default=""),
+        approval_source=dict(type="str", choices=["api", "ticket"], default="api"),
         limits=dict(
             type="dict",
             options=dict(

@@ -195,6 +195,16 @@ failovers:
       description: Of a failback, the failover that it reverses.
       type: str
       returned: always
+    approval_source:
+      description: Where approvals come from, see O(omnirelay.mesh.failover#module:approval_source).
+      type: str
+      returned: always
+    ticket:
+      description:
+        - What the change ticket holds of it, with the keys that RV(omnirelay.mesh.failover_ticket#module:ticket) documents.
+          Null if it has no ticket, or the control plane has no ticket source.
+      type: dict
+      returned: always
     cuts:
       description: Of an emergency, by namespace, RV(ignore:epoch) and RV(ignore:sequence) where the new active went on.
       type: dict

@@ -359,6 +359,11 @@ class Incomplete(OmniRelayError):
     hint = "Go on with: omnirelay mesh failovers resume {failover_id}"
 
 
+class TicketPending(Incomplete):
+    code = "ticket_pending"
+    hint = "It is tried again by itself; to try now: omnirelay mesh failovers ticket {failover_id}"
+
+
 class DrainTimedOut(Incomplete):
     code, http, exit_code, retryable = "drain_timed_out", 409, 5, False
     hint = "The source admits writes again and nothing was lost; look at the lag, then make a new plan."

@@ -70,10 +70,7 @@ class Driver:
 
     def _await_approval(self, failover: dict[str, Any]) -> dict[str, Any]:
         failover_id = failover["id"]
-        self.say(
-            f"waiting for approval by someone other than {failover.get('requested_by')}:\n"
-            f"    omnirelay mesh failovers approve {failover_id}"
-        )
+        self.say(f"waiting for approval by someone other than {failover.get('requested_by')}:\n    {_where(failover)}")
         deadline = self.clock() + self.approval_timeout_seconds
         while failover["state"] == "awaiting_approval":
             if self.clock() >= deadline:
@@ -147,3 +144,10 @@ def _completed(failover: dict[str, Any]) -> dict[str, Any]:
             raise PlanExpired(f"the plan of {failover_id} expired", expires_at=failover["plan"]["expires_at"])
         case state:
             raise Refused(f"failover {failover_id} is {state}: {problem}", failover_id=failover_id)
+
+
+def _where(failover: dict[str, Any]) -> str:
+    """Where the approval is given."""
+    if failover.get("approval_source") == "ticket":
+        return f"change ticket {failover['change_ticket']} {(failover.get('ticket') or {}).get('url', '')}".rstrip()
+    return f"omnirelay mesh failovers approve {failover['id']}"

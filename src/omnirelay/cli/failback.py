@@ -18,6 +18,12 @@ from omnirelay.errors import PreflightFailed
 @click.argument("failover_id")
 @click.option("--reason", default="", help="Why, for the audit trail.")
 @click.option("--change-ticket", default="", help="The change that covers it.")
+@click.option(
+    "--approval-source",
+    type=click.Choice(["api", "ticket"]),
+    default="api",
+    help="ticket: the approval is read in the change ticket.  [default: api]",
+)
 @click.option("--max-lag-seconds", type=click.FloatRange(0), help="Refuse when the old active is further behind.")
 @click.option("--drain-timeout-seconds", type=click.FloatRange(0, min_open=True), help="Undo the drain after this.")
 @click.option("--plan", "plan_only", is_flag=True, help="Show the checks, what diverged and the plan; change nothing.")
@@ -29,6 +35,7 @@ def failback(
     failover_id: str,
     reason: str,
     change_ticket: str,
+    approval_source: str,
     plan_only: bool,
     yes: bool,
     approval_timeout: float,
@@ -43,6 +50,7 @@ def failback(
         "reverses": failover_id,
         "reason": reason,
         "change_ticket": change_ticket,
+        "approval_source": approval_source,
         "limits": {name: value for name, value in limits.items() if value is not None},
     }
     if plan_only:

@@ -122,8 +122,26 @@ def failover_tables(failover: dict[str, Any]) -> list[Table]:
         Table(("principal", "decision", "at", "via", "comment"), approvals, "Approvals"),
         Table(("at", "step", "event", "actor"), journal, "Journal"),
         *_manifest(failover),
+        *ticket_tables(failover),
         Table((), state, "State"),
     ]
+
+
+def ticket_tables(failover: dict[str, Any]) -> list[Table]:
+    """What the change ticket holds and lacks; nothing where there is no ticket source."""
+    ticket = failover.get("ticket")
+    if not ticket:
+        return []
+    rows = [
+        ("ticket", ticket["number"]),
+        ("at", ticket["url"] or None),
+        ("holds", [posting["key"] for posting in ticket["posted"]] or "-"),
+        ("lacks", ticket["pending"] or "-"),
+        ("because", ticket["problem"] or "-"),
+        ("next", ticket["hint"] or "-"),
+        ("next try", "none, it was given up" if ticket["gave_up"] else ticket["retry_at"] or "-"),
+    ]
+    return [Table((), rows, "Change ticket")]
 
 
 def result_tables(failover: dict[str, Any]) -> list[Table]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import click
 
 from omnirelay.cli.carry_out import approval_timeout, drive
 from omnirelay.cli.drive import FINAL_STATES
-from omnirelay.cli.failover_view import failover_tables, list_table, plan_tables
+from omnirelay.cli.failover_view import failover_tables, list_table, plan_tables, ticket_tables
 from omnirelay.cli.output import Table, print_table
 from omnirelay.cli.session import Session, connected
+from omnirelay.errors import TicketPending
+
+TICKET_POLL_SECONDS = 0.2
 
 
 @click.group
@@ -113,6 +117,26 @@ def report(session: Session, failover_id: str, markdown: bool) -> None:
         return
     evidence = session.client.report(failover_id)
     session.output.show(evidence, lambda: [Table((), _flat(evidence), f"Report of {failover_id}")])
+
+
+@failovers.command
+@click.argument("failover_id")
+@click.option("--change-ticket", default="", help="Of a failover that has none yet: the one it gets.")
+@click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=15.0, show_default=True, help="Seconds.")
+@connected
+def ticket(session: Session, failover_id: str, change_ticket: str, wait_seconds: float) -> None:
+    """Put into the change ticket what it lacks; 8 is the exit code while something is still pending."""
+    failover = session.client.post_to_ticket(failover_id, change_ticket=change_ticket)
+    ends_at = time.monotonic() + wait_seconds
+    while (held := failover["ticket"]) and held["pending"] and not held["retry_at"] and time.monotonic() < ends_at:
+        time.sleep(TICKET_POLL_SECONDS)
+        failover = session.client.failover(failover_id).body
+    session.output.show({"ticket": held}, lambda: ticket_tables(failover))
+    if held and held["pending"]:
+        why = held["problem"] or "it is still being posted"
+        raise TicketPending(
+            f"ticket {held['number']} lacks {', '.join(held['pending'])}: {why}", failover_id=failover_id
+        )
 
 
 def _decide(session: Session, failover_id: str, decision: str, comment: str, plan_hash: str | None, yes: bool) -> None:

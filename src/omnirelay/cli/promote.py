@@ -10,7 +10,7 @@ from omnirelay.cli.carry_out import approval_timeout, ask_for, begin, drive, on_
 from omnirelay.cli.failover_view import plan_tables
 from omnirelay.cli.session import Session, connected
 
-_PLANNED_ONLY = ("max_lag_seconds", "drain_timeout_seconds")
+_PLANNED_ONLY = ("max_lag_seconds", "drain_timeout_seconds", "approval_source")
 _EMERGENCY_ONLY = ("accept_data_loss", "break_glass", "gather_timeout_seconds")
 
 
@@ -19,6 +19,11 @@ _EMERGENCY_ONLY = ("accept_data_loss", "break_glass", "gather_timeout_seconds")
 @click.option("--namespace", "namespaces", multiple=True, help="Which to move; repeat.  [default: all of the active]")
 @click.option("--reason", default="", help="Why, for the audit trail.")
 @click.option("--change-ticket", default="", help="The change that covers it.")
+@click.option(
+    "--approval-source",
+    type=click.Choice(["api", "ticket"]),
+    help="ticket: the approval is read in the change ticket.  [default: api]",
+)
 @click.option("--max-lag-seconds", type=click.FloatRange(0), help="Refuse when the target is further behind.")
 @click.option("--drain-timeout-seconds", type=click.FloatRange(0, min_open=True), help="Undo the drain after this.")
 @click.option("--emergency", is_flag=True, help="The active is gone: go on without it, and without what only it has.")
@@ -57,6 +62,8 @@ def promote(
         "change_ticket": change_ticket,
         "limits": {name: v for name, v in given.items() if name.endswith("_seconds") and v is not None},
     }
+    if given["approval_source"]:
+        request["approval_source"] = given["approval_source"]
     if emergency:
         from omnirelay.cli.emergency import promote as promote_in_emergency
 

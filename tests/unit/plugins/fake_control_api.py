@@ -177,6 +177,11 @@ class FakeMesh:
         """Of the namespaces beside default."""
         self.audit = [audit_entry(number) for number in range(1, 6)]
         self.audit_page = 2
+        self.ticket_source = False
+        self.posting_takes = 0
+        """So many looks until the ticket holds everything."""
+        self.ticket_failures = 0
+        """So many tries that fail."""
 
     def clusters(self):
         return [self._cluster(name, given, self.owners) for name, given in self.descriptors.items()]
@@ -218,11 +223,14 @@ class FakeMesh:
         if failover is None:
             raise Problem(404, "not_found", "There is no failover %s." % parts[1])
         if len(parts) == 2:
+            self._post_to_ticket(failover)
             return 200, self.view(failover)
         if parts[2] == "report":
             return 200, self._report(failover, accept)
         if parts[2] == "approvals":
             return self._decide(failover, body, principal, query)
+        if parts[2] == "ticket":
+            return self._ask_for_ticket(failover, body)
         return self._step(failover, parts[2], query, body)
 
     def _read_clusters(self, parts, query):
@@ -397,6 +405,8 @@ class FakeMesh:
             accept_data_loss=body["accept_data_loss"],
             break_glass=body["break_glass"],
             reverses=body["reverses"],
+            approval_source=body["approval_source"],
+            ticket=self._ticket(body["change_ticket"]),
             cuts={},
             manifest=[],
             checks=copy.deepcopy(self.checks),
@@ -409,6 +419,47 @@ class FakeMesh:
         if not dry_run:
             self.failovers[failover["id"]] = failover
         return (200 if dry_run else 201), self.view(failover)
+
+    def _ticket(self, number):
+        if not self.ticket_source or not number:
+            return None
+        return dict(
+            number=number,
+            system="servicenow",
+            url="https://acme.example/" + number,
+            state="Scheduled",
+            approval="approved",
+            window_starts_at=None,
+            window_ends_at=None,
+            posted=[],
+            pending=["plan", "link"],
+            problem="",
+            hint="",
+            retry_at="",
+            gave_up=False,
+        )
+
+    def _post_to_ticket(self, failover):
+        """What the control plane does between two looks at it."""
+        ticket = failover["ticket"]
+        if ticket is None or ticket["retry_at"] or ticket["gave_up"]:
+            return
+        if self.ticket_failures:
+            self.ticket_failures -= 1
+            ticket.update(problem="acme.example does not answer", hint="Check it.", retry_at="2026-11-23T12:30:00Z")
+        elif self.posting_takes:
+            self.posting_takes -= 1
+        else:
+            done = [dict(key=key, at="2026-11-23T12:10:00Z", name="", sha256="") for key in ticket["pending"]]
+            ticket.update(posted=ticket["posted"] + done, pending=[])
+
+    def _ask_for_ticket(self, failover, body):
+        if not self.ticket_source:
+            raise Problem(409, "no_ticket_source", "There is no ticket source.", "Configure one.")
+        if failover["ticket"] is None:
+            failover["ticket"] = self._ticket(body["change_ticket"])
+        failover["ticket"].update(problem="", hint="", retry_at="", gave_up=False)
+        return 200, self.view(failover)
 
     def _home(self, failover_id):
         """The target of a failback. Raises Problem while it is not safe."""

@@ -21,6 +21,7 @@ MODULES = (
     "failover_info",
     "failover_report",
     "failover_step",
+    "failover_ticket",
     "replication_info",
     "routing_info",
 )
@@ -108,6 +109,7 @@ CALLS = dict(
     failover_info={},
     failover_report=dict(failover_id="fo-1"),
     routing_info={},
+    failover_ticket=dict(failover_id="fo-1"),
 )
 
 

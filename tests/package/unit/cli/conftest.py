@@ -153,6 +153,10 @@ class ControlApi:
         """step → how often it answers 202 first."""
         self.replay_after = 0
         """How many looks at a divergence until its replay is done."""
+        self.ticket = None
+        """What the change ticket holds, of every failover."""
+        self.posting_takes = 1
+        """How many looks until it holds everything."""
         self.approve_after = None
         """How many looks at an unapproved failover until somebody has approved it."""
 
@@ -250,11 +254,19 @@ class ControlApi:
     def _failover(self, failover, rest, body, query):
         match rest:
             case []:
+                if self.ticket is not None:
+                    self.posting_takes -= 1
+                    if self.posting_takes < 0:
+                        self.ticket |= {"posted": [{"key": "plan"}], "pending": []}
+                    failover["ticket"] = self.ticket
                 if failover["state"] == "awaiting_approval" and self.approve_after is not None:
                     self.approve_after -= 1
                     if self.approve_after < 0:
                         self._decide(failover, "approve", "spiffe://m/operator/bob")
                 return 200, failover, '"1"'
+            case ["ticket"]:
+                self.posting_takes -= 1
+                return 200, {**failover, "ticket": self.ticket}, ""
             case ["events"]:
                 return 200, [failover, {**failover, "state": "completed"}], ""
             case ["approvals"]:
