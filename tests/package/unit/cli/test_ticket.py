@@ -60,7 +60,7 @@ def test_show_has_what_the_ticket_lacks(lacking, run):
 
 def test_for_programs_it_is_what_the_api_said(lacking, run):
     lacking.posting_takes = 0
-    done = run("mesh", "--output", "json", "failovers", "ticket", "fo-1")
+    done = run("mesh", "failovers", "ticket", "fo-1", "--output", "json")
     assert json.loads(done.stdout)["ticket"]["number"] == "CHG1"
 
 
