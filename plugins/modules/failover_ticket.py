@@ -17,7 +17,7 @@ description:
 attributes:
   check_mode:
     support: full
-    details: Asks for nothing. It is taken for granted that what is pending would be posted.
+    details: The control plane refuses the same. It is taken for granted that what is pending would be posted.
   diff_mode:
     support: full
   idempotent:
@@ -203,7 +203,8 @@ def run(client, params, check_mode):
     names_it = params["change_ticket"] not in ("", before["number"] if before else "")
     if before and before["pending"] or names_it:
         if check_mode:
-            after = _complete(before, params["change_ticket"])
+            answer = _ask(client, params, dry_run=True)
+            after = _complete(answer.body["ticket"])
         else:
             answer = _until_posted(client, params, answer, names_it)
             after = answer.body["ticket"]
@@ -225,8 +226,7 @@ def _until_posted(client, params, answer, names_it):
         ticket = answer.body["ticket"]
         failed = ticket is not None and (ticket["retry_at"] or ticket["gave_up"])
         if not asked and (names_it or failed):
-            body = dict(change_ticket=params["change_ticket"])
-            answer = client.post("failovers", params["failover_id"], "ticket", body=body)
+            answer = _ask(client, params)
             asked = True
         elif failed or ticket is None or not ticket["pending"] or time.monotonic() >= ends_at:
             return answer
@@ -235,11 +235,14 @@ def _until_posted(client, params, answer, names_it):
             answer = client.get("failovers", params["failover_id"])
 
 
-def _complete(ticket, number):
+def _ask(client, params, **query):
+    body = dict(change_ticket=params["change_ticket"])
+    return client.post("failovers", params["failover_id"], "ticket", body=body, **query)
+
+
+def _complete(ticket):
     """As it will be when everything is posted."""
-    ticket = ticket or dict(number=number, posted=[], pending=[])
-    done = [dict(key=key) for key in ticket["pending"]]
-    return dict(ticket, number=ticket["number"] or number, posted=ticket["posted"] + done, pending=[])
+    return dict(ticket, posted=ticket["posted"] + [dict(key=key) for key in ticket["pending"]], pending=[])
 
 
 def _picture(ticket):

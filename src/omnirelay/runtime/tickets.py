@@ -97,7 +97,9 @@ class TicketDesk:
             except OmniRelayError as error:
                 _log.warning("ticket of failover %s: %s", failover.id, error.message)
 
-    async def ask_for(self, failover_id: str, change_ticket: str, actor: Actor) -> Failover:
+    async def ask_for(
+        self, failover_id: str, change_ticket: str, actor: Actor, dry_run: bool
+    ) -> tuple[Failover, Dossier]:
         """What is pending is tried at once, also what was given up. Names the ticket of a failover that has none.
 
         Raises NoTicketSource, NotFound, BadRequest without any ticket, Conflict when there is another one.
@@ -112,8 +114,9 @@ class TicketDesk:
         if not known and not change_ticket:
             raise BadRequest(f"failover {failover_id} has no change ticket; name one", path="change_ticket")
         deed = _deed("failover.ticket", failover, known or change_ticket, {"pending": dossiers.due(failover, held)})
-        await self._change(failover_id, known or change_ticket, dossiers.succeeded, actor, deed)
-        return failover
+        if dry_run:
+            return failover, dossiers.succeeded(held or Dossier(failover_id, known or change_ticket))
+        return failover, await self._change(failover_id, known or change_ticket, dossiers.succeeded, actor, deed)
 
     # --- one failover --------------------------------------------------------------------------------------------
 

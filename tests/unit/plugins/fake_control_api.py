@@ -230,7 +230,7 @@ class FakeMesh:
         if parts[2] == "approvals":
             return self._decide(failover, body, principal, query)
         if parts[2] == "ticket":
-            return self._ask_for_ticket(failover, body)
+            return self._ask_for_ticket(copy.deepcopy(failover) if query.get("dry_run") else failover, body)
         return self._step(failover, parts[2], query, body)
 
     def _read_clusters(self, parts, query):

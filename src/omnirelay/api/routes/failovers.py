@@ -130,11 +130,12 @@ async def list_approvals(services: Serving, failover_id: str) -> schemas.Approva
 @router.post("/{failover_id}/ticket", operation_id="postToTicket")
 @needs(Scope.OPERATE, "failover.ticket")
 async def post_to_ticket(
-    services: Serving, caller: Calling, response: Response, failover_id: str, body: schemas.TicketAsked | None = None
+    services: Serving, caller: Calling, failover_id: str, dry_run: DryRun, body: schemas.TicketAsked | None = None
 ) -> schemas.FailoverModel:
     """Tries at once to post what the change ticket lacks, also what was given up; `ticket` says what is pending."""
-    record = await services.tickets.ask_for(failover_id, body.change_ticket if body else "", caller.actor)
-    return await _changed(services, record, response)
+    number = body.change_ticket if body else ""
+    record, dossier = await services.tickets.ask_for(failover_id, number, caller.actor, dry_run)
+    return present.failover(record, (), dossier)
 
 
 @router.get(

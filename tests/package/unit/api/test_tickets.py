@@ -335,6 +335,9 @@ async def test_an_emergency_gets_its_ticket_afterwards(mesh, tickets):
     assert (await shown(mesh, failover_id))["ticket"] is None
     tickets.open("INC-9")
     path = f"/control/failovers/{failover_id}/ticket"
+    predicted = await mesh.call("alice", "POST", path, params={"dry_run": True}, json={"change_ticket": "INC-9"})
+    assert (predicted.json()["ticket"]["number"], predicted.json()["ticket"]["pending"]) == ("INC-9", ["plan", "link"])
+    assert (await shown(mesh, failover_id))["ticket"] is None
     answer = await mesh.call("alice", "POST", path, json={"change_ticket": "INC-9"})
     assert answer.json()["ticket"]["number"] == "INC-9"
     await look(mesh)

@@ -23,7 +23,8 @@ def post(run_module, ticketed):
 
 
 def asked(mesh):
-    return [body for method, path, query, body in mesh.calls if method == "POST" and path.endswith("/ticket")]
+    posts = [(query, body) for method, path, query, body in mesh.calls if method == "POST" and path.endswith("/ticket")]
+    return [body for query, body in posts if not query.get("dry_run")]
 
 
 def test_waits_until_the_ticket_holds_everything(post, mesh):
@@ -89,8 +90,9 @@ def test_failover_without_ticket_gets_one(run_module, plan, mesh):
     assert not run_module("failover_ticket", **options)["changed"]
 
 
-def test_ticket_cannot_be_given_without_ticket_source(run_module, plan):
-    result = run_module("failover_ticket", failover_id=plan["id"], change_ticket="INC0815")
+@pytest.mark.parametrize("in_check_mode", [False, True])
+def test_ticket_cannot_be_given_without_ticket_source(run_module, plan, in_check_mode):
+    result = run_module("failover_ticket", failover_id=plan["id"], change_ticket="INC0815", check=in_check_mode)
     assert result["failed"] and result["error"]["code"] == "no_ticket_source"
 
 
