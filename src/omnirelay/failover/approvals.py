@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 
 from omnirelay.errors import (
@@ -100,14 +100,17 @@ def require_approval(failover: Failover) -> None:
 
 
 def bound_decisions(
-    decisions: Iterable[TicketDecision], plan_ms: int, other_plans_ms: Iterable[int]
+    decisions: Iterable[TicketDecision], plan_ms: int, other_plans_ms: Iterable[int], stale: Container[str] = ()
 ) -> tuple[TicketDecision, ...]:
     """Those of a ticket's decisions that are about the plan that was noted in it at `plan_ms`: made after that note and
     not after the note of a later plan; of each person the last. All times are the ticket system's own. In the second
-    of the note itself nobody can tell what came first, so that decision does not count."""
+    of the note itself nobody can tell what came first, so that decision does not count. `stale` are the users whose
+    decision has stood in the ticket since before the note: where times are not exact, theirs does not count either."""
     until = min((at for at in other_plans_ms if at > plan_ms), default=None)
     last: dict[str, TicketDecision] = {}
     for decision in sorted(decisions, key=lambda decision: decision.at_ms):
+        if not decision.exact and decision.user in stale:
+            continue
         if decision.at_ms > plan_ms and (until is None or decision.at_ms <= until):
             last[decision.user] = decision
     return tuple(last.values())

@@ -37,6 +37,8 @@ class Dossier:
     system: str = ""
     url: str = ""
     posted: tuple[Posting, ...] = ()
+    stale: tuple[str, ...] = ()
+    """Users whose decision has stood in the ticket since before the plan was noted there."""
     problem: str = ""
     """Why the rest is not there yet."""
     hint: str = ""

@@ -28,6 +28,8 @@ class TicketDecision:
     """`approve` or `deny`."""
     at_ms: int
     comment: str = ""
+    exact: bool = True
+    """False: `at_ms` may be later than the decision, because any change of its record moves it."""
 
 
 @dataclass(frozen=True, slots=True)

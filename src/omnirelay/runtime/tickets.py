@@ -157,9 +157,12 @@ class TicketDesk:
         url = ""
         failure: OmniRelayError | None = None
         held = self._view.tickets.get(failover.id) or Dossier(failover.id, number)
+        stale = held.stale
         for key in missing:
             try:
                 receipt, posting = await self._post(duty, failover, number, key, (*held.posted, *done))
+                if key == "plan" and failover.request.approval_source is ApprovalSource.TICKET:
+                    stale = await self._standing(duty, number, receipt)
             except TicketRefused as error:
                 failure = error  # of this one; the others may well be taken
                 continue
@@ -172,7 +175,7 @@ class TicketDesk:
 
         def settle(dossier: Dossier) -> Dossier:
             settled = dossiers.posted(replace(dossier, holder="", held_until=""), done)
-            settled = replace(settled, url=url or settled.url, system=duty.source.system)
+            settled = replace(settled, url=url or settled.url, system=duty.source.system, stale=stale)
             return self._failed(duty, settled, failure) if failure else dossiers.succeeded(settled)
 
         await self._change(failover.id, number, settle, self._actor, deed if done else None)
@@ -222,6 +225,12 @@ class TicketDesk:
         receipt = await guarded(source.note(number, note))
         return receipt, Posting(key, rfc3339(receipt.at_ms))
 
+    @staticmethod
+    async def _standing(duty: TicketDuty, number: str, noted: TicketReceipt) -> tuple[str, ...]:
+        """Who had decided when the plan was noted."""
+        ticket = await guarded(duty.source.read(number))
+        return tuple(sorted({d.user for d in ticket.decisions if d.at_ms <= noted.at_ms}))
+
     async def _document(self, duty: TicketDuty, failover: Failover, stem: str, kind: str) -> TicketDocument:
         """Named after its digest, so that a report which grew meanwhile is another document."""
         audit = await self._audit_range(failover)
@@ -270,7 +279,11 @@ class TicketDesk:
             if other.ticket == failover.request.change_ticket and (plan := other.posting("plan"))
         }
         mine = noted.pop(failover.id)
-        for decision in bound_decisions(ticket.decisions, mine, noted.values()):
+        stale = self._view.tickets[failover.id].stale
+        standing = tuple(user for user in stale if user in {decision.user for decision in ticket.decisions})
+        if standing != stale:  # whose decision was taken back can decide anew
+            await self._change(failover.id, ticket.number, lambda d: replace(d, stale=standing))
+        for decision in bound_decisions(ticket.decisions, mine, noted.values(), standing):
             principal = principal_of(decision, ticket.system, duty.people, failover.requested_by)
             comment = f"in {ticket.number} at {rfc3339(decision.at_ms)}" + (
                 f": {decision.comment}" if decision.comment else ""

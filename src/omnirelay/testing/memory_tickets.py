@@ -39,6 +39,8 @@ class MemoryTickets:
         self.kept: dict[str, Kept] = {}
         self.failure: OmniRelayError | None = None
         self.lost_answer: OmniRelayError | None = None
+        self.exact = True
+        """Whether the times of decisions are."""
         self.calls: list[tuple[str, str]] = []
 
     def open(self, number: str, **fields: object) -> None:
@@ -57,7 +59,7 @@ class MemoryTickets:
     def decide(self, number: str, user: str, decision: str = "approve", comment: str = "") -> None:
         """Somebody decides in the ticket system."""
         kept = self.kept[number]
-        made = TicketDecision(user, (), decision, self._now_ms(), comment)
+        made = TicketDecision(user, (), decision, self._now_ms(), comment, self.exact)
         approval = TicketApproval.APPROVED if decision == "approve" else TicketApproval.REJECTED
         kept.ticket = replace(
             kept.ticket,
@@ -65,6 +67,18 @@ class MemoryTickets:
             workable=decision == "approve",
             decisions=(*kept.ticket.decisions, made),
         )
+
+    def touch(self, number: str) -> None:
+        """Somebody edits the decisions' records, and decides nothing."""
+        kept = self.kept[number]
+        touched = tuple(d if d.exact else replace(d, at_ms=self._now_ms()) for d in kept.ticket.decisions)
+        kept.ticket = replace(kept.ticket, decisions=touched)
+
+    def take_back(self, number: str, user: str) -> None:
+        """The decision of this person is asked for again."""
+        kept = self.kept[number]
+        left = tuple(d for d in kept.ticket.decisions if d.user != user)
+        kept.ticket = replace(kept.ticket, decisions=left, approval=TicketApproval.PENDING, workable=False)
 
     async def read(self, number: str, within: float | None = None) -> Ticket:
         return self._find("read", number).ticket

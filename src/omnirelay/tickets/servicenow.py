@@ -115,6 +115,7 @@ class ServiceNow:
                 decision=DECISIONS[row["state"]],
                 at_ms=_ms(row["sys_updated_on"]),
                 comment=row.get("comments") or "",
+                exact=False,
             )
             for row in found
         )

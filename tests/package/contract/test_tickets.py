@@ -158,6 +158,7 @@ async def test_a_decision_names_who_made_it_and_when(desk, decision: str) -> Non
     (made,) = (await desk.source.read(TICKET)).decisions
     assert (made.user, made.decision) == ("jane", decision)
     assert before - 1000 <= made.at_ms <= desk.system.now_ms()
+    assert made.exact is (desk.source.system != "servicenow")
 
 
 @pytest.mark.parametrize("number", ["CHG-404", "CHG^numberSTARTSWITHCHG", "../CHG-1", "CHG-1\nX: y", ""])

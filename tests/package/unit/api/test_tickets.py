@@ -401,6 +401,24 @@ async def test_an_approval_from_before_the_plan_approves_nothing(mesh, tickets):
     assert (await shown(mesh, failover_id))["state"] == "awaiting_approval"
 
 
+async def test_an_approval_from_before_the_plan_does_not_become_one_by_an_edit(mesh, tickets):
+    tickets.exact = False
+    tickets.open("CHG-1", approval=TicketApproval.PENDING, workable=False)
+    tickets.decide("CHG-1", "jane")
+    mesh.clock.added += 0.5
+    failover_id = (await mesh.planned(**FROM_TICKET))["id"]
+    await look(mesh)
+    mesh.clock.added += 0.5
+    tickets.touch("CHG-1")
+    await look(mesh)
+    assert (await shown(mesh, failover_id))["state"] == "awaiting_approval"
+    tickets.take_back("CHG-1", "jane")
+    await look(mesh)
+    tickets.decide("CHG-1", "jane")
+    await look(mesh)
+    assert (await shown(mesh, failover_id))["approved"]
+
+
 async def test_the_requester_cannot_approve_in_the_ticket_and_is_told_so(mesh, tickets, waiting):
     mesh.clock.added += 0.5
     tickets.decide("CHG-1", "Alice")
