@@ -32,7 +32,7 @@ def preflight(evidence: Evidence, request: Request, source: str, lease_ttl_secon
         _loss_accepted(evidence, request, source, lease_ttl_seconds),
         planned.no_other(evidence, request, source),
         planned.disk(evidence, request, source),
-        change_ticket(evidence.ticket, request, evidence.now_ms),
+        change_ticket(evidence.ticket, request, evidence.now_ms, evidence.ticket_sources()),
     )
 
 

@@ -69,6 +69,8 @@ class ClusterReport:
     certificate_expires_ms: int
     diverged: Mapping[str, int] | None = field(default_factory=dict)
     """namespace → fenced records held here that nobody has decided about; None while the log does not answer."""
+    ticket_source: str = ""
+    """Which ticket system it reads; empty: none."""
     problems: tuple[str, ...] = ()
 
 
@@ -99,6 +101,10 @@ class Evidence:
     coordination_lag_seconds: float | None
     """Since the store last answered the observer; None if it never did."""
     ticket: TicketReading = NOT_ASKED
+
+    def ticket_sources(self) -> dict[str, str]:
+        """Cluster → ticket system, of those that have one, as far as they reported."""
+        return {name: report.ticket_source for name, report in self.reports.items() if report.ticket_source}
 
     def fresh_report(self, cluster: str) -> ClusterReport | None:
         """The cluster's report, if it is recent enough to be evidence."""

@@ -219,7 +219,7 @@ def _cooldown(evidence: Evidence, request: Request, source: str) -> Check:
 
 
 def _ticket(evidence: Evidence, request: Request, source: str) -> Check:
-    return change_ticket(evidence.ticket, request, evidence.now_ms)
+    return change_ticket(evidence.ticket, request, evidence.now_ms, evidence.ticket_sources())
 
 
 _CHECKS: tuple[_Check, ...] = (

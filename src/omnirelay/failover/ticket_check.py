@@ -6,6 +6,7 @@ when the ticket system does not answer by then: a ticket system that is down hol
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from omnirelay.failover.record import ApprovalSource, Check, Mode, Request, Verdict
@@ -36,12 +37,19 @@ class TicketReading:
 NOT_ASKED = TicketReading(configured=False)
 
 
-def change_ticket(reading: TicketReading, request: Request, now_ms: int) -> Check:
+def change_ticket(reading: TicketReading, request: Request, now_ms: int, sources: Mapping[str, str]) -> Check:
+    """`sources`: cluster → ticket system, of those that have one. Whoever has none judges nothing where others do: else
+    the choice of an endpoint would be a way around the ticket."""
     if not request.change_ticket:
         hint = "Name the change ticket (change_ticket)."
         if request.mode is Mode.EMERGENCY:
             hint = "Open one afterwards, then: omnirelay mesh failovers ticket ID --change-ticket TICKET"
         return _lenient(request, Check(ID, Verdict.FAIL, "none", "present", hint))
+    if not reading.configured and sources:
+        others = ", ".join(f"{cluster} ({system})" for cluster, system in sorted(sources.items()))
+        seen = f"{request.change_ticket} is not known: only {others} can ask for it, the cluster that answers cannot"
+        hint = "Use the endpoint of a cluster that has a ticket source, or give all of them the same (tickets)."
+        return _lenient(request, Check(ID, Verdict.FAIL, seen, WANTED, hint))
     if not reading.configured:
         return Check(ID, Verdict.PASS, f"{request.change_ticket}; there is no ticket source to ask", "present")
     ticket = reading.ticket or reading.before

@@ -136,6 +136,7 @@ class Replicator:
             protocol,
             world.host,
             self.divergences.unresolved,
+            world.tickets.source.system if world.tickets else "",
         )
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}

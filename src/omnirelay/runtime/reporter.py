@@ -48,7 +48,9 @@ class Reporter:
         protocol: ProtocolVersion,
         host: Callable[[], Host],
         unresolved: Callable[[], Awaitable[Sequence[Divergence]]],
+        ticket_source: str = "",
     ) -> None:
+        self._ticket_source = ticket_source
         self._unresolved = unresolved
         self._cluster = cluster
         self._store = store
@@ -107,6 +109,7 @@ class Reporter:
             disk_total_bytes=host.disk_total_bytes,
             certificate_expires_ms=host.certificate_expires_ms,
             diverged=diverged,
+            ticket_source=self._ticket_source,
             problems=tuple(self.problems()),
         )
 

@@ -28,7 +28,7 @@ FROM_TICKET = replace(REQUEST, approval_source=ApprovalSource.TICKET)
 
 def judged(ticket=TICKET, request=REQUEST, **changes):
     reading = TicketReading(configured=True, ticket=ticket)
-    return change_ticket(replace(reading, **changes), request, NOW_MS)
+    return change_ticket(replace(reading, **changes), request, NOW_MS, {})
 
 
 def test_a_ticket_that_is_approved_and_within_its_window_passes():
@@ -106,9 +106,19 @@ def test_a_ticket_that_can_approve_nothing_blocks_such_a_plan_too(changes):
 
 
 def test_without_a_source_the_number_is_recorded_and_the_check_says_so():
-    check = change_ticket(NOT_ASKED, REQUEST, NOW_MS)
+    check = change_ticket(NOT_ASKED, REQUEST, NOW_MS, {})
     assert check.status is Verdict.PASS
     assert "there is no ticket source to ask" in check.observed
+
+
+@pytest.mark.parametrize(("request_", "status"), [(REQUEST, Verdict.FAIL), (EMERGENCY, Verdict.WARN)])
+def test_a_cluster_without_source_is_no_way_around_the_source_that_others_have(request_, status):
+    reports = {name: replace(report, ticket_source="jira") for name, report in healthy().reports.items()}
+    evidence = replace(healthy(), reports=reports)
+    check = change_ticket(NOT_ASKED, request_, NOW_MS, evidence.ticket_sources())
+    assert check.status is status
+    assert "us-east (jira)" in check.observed
+    assert preflight.failed(preflight.preflight(evidence, REQUEST, "us-east")) == ["change_ticket"]
 
 
 def test_both_preflights_take_the_check():
