@@ -190,3 +190,28 @@ def test_a_ticket_system_that_goes_down_neither_fails_nor_holds_up_the_run_and_i
         until(lambda: not client.failover(failover["id"]).body["ticket"]["pending"], "a ticket that has everything")
     notes = ["plan", "link", "approval 1", "started", "finished"]
     assert_whole(servicenow, "CHG-400", failover, notes)
+
+
+def test_an_emergency_is_warned_goes_on_and_is_in_its_ticket(tmp_path: Path, servicenow: ServiceNowServer) -> None:
+    servicenow.open("CHG-500", approved=None)
+    section = {**servicenow.settings(tmp_path), "poll": "100ms", "retries": 0}
+    with LocalMesh(tmp_path / "m", settings={"tickets": section}) as mesh:
+        source = active(mesh)
+        mesh.kill(source)
+        alive = [cluster for cluster in mesh.clusters if cluster != source]
+        playbooks = Playbooks(tmp_path, mesh, alive)
+        done = playbooks.run(
+            "omnirelay.mesh.emergency_failover",
+            mesh_target=alive[0],
+            mesh_accept_data_loss=100_000,
+            mesh_reason=f"{source} is gone",
+            mesh_change_ticket="CHG-500",
+        )
+        assert done.status == 0, done.output
+        assert re.search(r"check warn +change_ticket: CHG-500: Authorize, pending", done.output)
+        with mesh.control(clusters=alive) as client:
+            (failover,) = client.failovers()
+        assert failover["state"] == "completed"
+        assert_whole(servicenow, "CHG-500", failover, ["plan", "link", "started", "finished"])
+        assert "warn: change_ticket" in servicenow.notes("CHG-500")[0]
+        assert_no_secret(servicenow, mesh, "CHG-500", done)
