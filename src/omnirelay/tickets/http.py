@@ -10,8 +10,9 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -23,13 +24,7 @@ import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from omnirelay.config.tickets import JiraSettings, ServiceNowSettings, WebhookSettings
-from omnirelay.errors import (
-    OmniRelayError,
-    TicketCredentialsRefused,
-    TicketNotFound,
-    TicketRefused,
-    TicketUnavailable,
-)
+from omnirelay.errors import TicketCredentialsRefused, TicketNotFound, TicketRefused, TicketUnavailable
 
 THREADS = 4
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -251,8 +246,11 @@ def json_of(caller: Caller, answer: Answer) -> Any:
         raise caller.unavailable(f"answered {answer.status} with something that is no JSON") from None
 
 
-def as_typed(caller: Caller, error: Exception) -> OmniRelayError:
-    """Of a document that has not the form that was published."""
-    return caller.unavailable(
-        f"answered with a document of another form ({type(error).__name__}: {error})"[:LONGEST_REASON]
-    )
+@contextmanager
+def published_form(caller: Caller) -> Iterator[None]:
+    """Inside, a document that has not the form that was published raises TicketUnavailable."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"answered with a document of another form ({type(error).__name__}: {error})"
+        raise caller.unavailable(what[:LONGEST_REASON]) from error

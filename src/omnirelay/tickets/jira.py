@@ -21,7 +21,7 @@ from omnirelay.model.ticket import (
     TicketNote,
     TicketReceipt,
 )
-from omnirelay.tickets.http import Call, Caller, as_typed, json_of
+from omnirelay.tickets.http import Call, Caller, json_of, published_form
 
 KEY = re.compile(r"[A-Z][A-Z0-9_]{0,30}-[0-9]{1,12}")
 NEWEST_COMMENTS = "100"
@@ -42,23 +42,19 @@ class Jira:
         window = [f for f in (self._settings.window_start_field, self._settings.window_end_field) if f]
         query = {"fields": ",".join(["status", "updated", *window]), "expand": "changelog"}
         issue = await self._json(Call("GET", self._path(number), query, repeatable=True, about=number), within)
-        try:
+        with published_form(self._caller):
             return self._ticket(issue)
-        except (KeyError, TypeError, ValueError) as error:
-            raise as_typed(self._caller, error) from error
 
     async def note(self, number: str, note: TicketNote) -> TicketReceipt:
         path = self._path(number, "comment")
         query = {"orderBy": "-created", "maxResults": NEWEST_COMMENTS}
         page = await self._json(Call("GET", path, query, repeatable=True, about=number))
-        try:
+        with published_form(self._caller):
             said = next((c for c in page["comments"] if note.marker in c["body"]), None)
             if said is None:
                 body = json.dumps({"body": note.text}).encode()
                 said = await self._json(Call("POST", path, None, JSON, body, about=number))
             return TicketReceipt(_ms(said["created"]), self._url(number))
-        except (KeyError, TypeError, ValueError) as error:
-            raise as_typed(self._caller, error) from error
 
     async def link(self, number: str, link: TicketLink) -> TicketReceipt:
         """`globalId` makes a repeated call change the link that is there."""
@@ -77,10 +73,8 @@ class Jira:
     async def attach(self, number: str, document: TicketDocument) -> TicketReceipt:
         query = {"fields": "attachment,updated"}
         issue = await self._json(Call("GET", self._path(number), query, repeatable=True, about=number))
-        try:
+        with published_form(self._caller):
             held = {attachment["filename"] for attachment in issue["fields"]["attachment"]}
-        except (KeyError, TypeError) as error:
-            raise as_typed(self._caller, error) from error
         if document.name not in held:
             files = {"file": (document.name, document.content, document.media_type)}
             headers = {"X-Atlassian-Token": "no-check"}
@@ -92,10 +86,8 @@ class Jira:
 
     async def _updated(self, number: str) -> TicketReceipt:
         issue = await self._json(Call("GET", self._path(number), {"fields": "updated"}, repeatable=True, about=number))
-        try:
+        with published_form(self._caller):
             return TicketReceipt(_ms(issue["fields"]["updated"]), self._url(number))
-        except (KeyError, TypeError, ValueError) as error:
-            raise as_typed(self._caller, error) from error
 
     async def _json(self, call: Call, within: float | None = None) -> Any:
         return json_of(self._caller, await self._caller.send(call, _reason, within))

@@ -22,7 +22,7 @@ from omnirelay.model.ticket import (
     TicketNote,
     TicketReceipt,
 )
-from omnirelay.tickets.http import Call, Caller, as_typed, json_of
+from omnirelay.tickets.http import Call, Caller, json_of, published_form
 
 TABLE = "/api/now/table/change_request"
 FIELDS = "sys_id,number,state,approval,start_date,end_date,work_notes,sys_updated_on"
@@ -46,15 +46,15 @@ class ServiceNow:
 
     async def read(self, number: str, within: float | None = None) -> Ticket:
         record = await self._record(number, within)
-        try:
-            sys_id = record["sys_id"]["value"]
-            return self._ticket(record, await self._decisions(sys_id, number, within))
-        except (KeyError, TypeError, ValueError) as error:
-            raise as_typed(self._caller, error) from error
+        with published_form(self._caller):
+            return self._ticket(record, await self._decisions(self._sys_id(record), number, within))
 
     async def note(self, number: str, note: TicketNote) -> TicketReceipt:
         record = await self._record(number)
-        if note.marker in record.get("work_notes", {}).get("display_value", ""):
+        with published_form(self._caller):
+            # An account that may not read work notes is not shown the field.
+            there = note.marker in record.get("work_notes", {}).get("display_value", "")
+        if there:
             return self._receipt(record)
         body = json.dumps({"work_notes": note.text}).encode()
         query = {"sysparm_fields": "sys_id,sys_updated_on", "sysparm_display_value": "all"}
@@ -68,7 +68,7 @@ class ServiceNow:
 
     async def attach(self, number: str, document: TicketDocument) -> TicketReceipt:
         record = await self._record(number)
-        sys_id = record["sys_id"]["value"]
+        sys_id = self._sys_id(record)
         wanted = f"table_name=change_request^table_sys_id={sys_id}^file_name={document.name}"
         query = {"sysparm_query": wanted, "sysparm_limit": "1"}
         found = await self._result(Call("GET", "/api/now/attachment", query, repeatable=True, about=number))
@@ -94,9 +94,9 @@ class ServiceNow:
         found = await self._result(Call("GET", TABLE, query, repeatable=True, about=number), within)
         if not found:
             raise self._caller.not_found(number)
-        record = found[0]
-        if not isinstance(record, dict):
-            raise as_typed(self._caller, TypeError("a record is no object"))
+        with published_form(self._caller):
+            record: dict[str, Any] = found[0]
+            self._sys_id(record)
         return record
 
     async def _decisions(self, sys_id: str, number: str, within: float | None) -> tuple[TicketDecision, ...]:
@@ -122,10 +122,8 @@ class ServiceNow:
 
     async def _result(self, call: Call, within: float | None = None) -> Any:
         answer = json_of(self._caller, await self._caller.send(call, _reason, within))
-        try:
+        with published_form(self._caller):
             return answer["result"]
-        except (KeyError, TypeError) as error:
-            raise as_typed(self._caller, error) from error
 
     def _ticket(self, record: dict[str, Any], decisions: tuple[TicketDecision, ...]) -> Ticket:
         state, approval = record["state"], record["approval"]
@@ -144,16 +142,18 @@ class ServiceNow:
         )
 
     def _receipt(self, record: dict[str, Any]) -> TicketReceipt:
-        try:
+        with published_form(self._caller):
             return TicketReceipt(_ms(record["sys_updated_on"]["value"]), self._url(record))
-        except (KeyError, TypeError, ValueError) as error:
-            raise as_typed(self._caller, error) from error
+
+    @staticmethod
+    def _sys_id(record: dict[str, Any]) -> str:
+        return str(record["sys_id"]["value"])
 
     def _path(self, record: dict[str, Any]) -> str:
-        return f"{TABLE}/{quote(record['sys_id']['value'], safe='')}"
+        return f"{TABLE}/{quote(self._sys_id(record), safe='')}"
 
     def _url(self, record: dict[str, Any]) -> str:
-        page = quote(f"change_request.do?sys_id={record['sys_id']['value']}", safe="")
+        page = quote(f"change_request.do?sys_id={self._sys_id(record)}", safe="")
         return f"{self._settings.url}/nav_to.do?uri={page}"
 
 

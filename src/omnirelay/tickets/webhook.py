@@ -26,7 +26,7 @@ from omnirelay.model.ticket import (
     TicketReceipt,
 )
 from omnirelay.model.times import to_ms
-from omnirelay.tickets.http import Call, Caller, as_typed, json_of
+from omnirelay.tickets.http import Call, Caller, json_of, published_form
 from omnirelay.tickets.signing import flaw, sign
 
 MOST_TEXT = 2000
@@ -42,10 +42,8 @@ class Webhook:
 
     async def read(self, number: str, within: float | None = None) -> Ticket:
         answer = await self._ask("ticket.read", number, {}, within)
-        try:
+        with published_form(self._caller):
             return _ticket(answer["ticket"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise as_typed(self._caller, error) from error
 
     async def note(self, number: str, note: TicketNote) -> TicketReceipt:
         return await self._put("ticket.note", number, {"marker": note.marker, "text": note.text})
@@ -67,10 +65,8 @@ class Webhook:
 
     async def _put(self, event: str, number: str, fields: dict[str, str]) -> TicketReceipt:
         answer = await self._ask(event, number, fields)
-        try:
+        with published_form(self._caller):
             return TicketReceipt(to_ms(answer["at"]), str(answer["url"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise as_typed(self._caller, error) from error
 
     async def _ask(self, event: str, number: str, fields: dict[str, str], within: float | None = None) -> Any:
         id = str(uuid.uuid4())

@@ -350,6 +350,17 @@ async def test_an_answer_of_another_form_is_no_answer(remote, fault: Fault) -> N
         await remote.source.read(TICKET)
 
 
+@pytest.mark.parametrize(
+    "body", [b"[]", b"null", b'{"result": 7}', b'{"result": [null]}', b'{"comments": 7, "fields": 7}']
+)
+async def test_nor_is_it_when_something_is_written(remote, body: bytes) -> None:
+    for write, what in ((remote.source.note, NOTE), (remote.source.attach, REPORT), (remote.source.link, LINK)):
+        remote.system.faults += [Fault(200, body=body)] * 3
+        with pytest.raises(TicketUnavailable):
+            await write(TICKET, what)
+        remote.system.faults.clear()
+
+
 async def test_an_answer_without_end_is_cut_off(remote) -> None:
     remote.system.faults += [Fault(200, body=b"x" * (5 * 1024 * 1024))] * 3
     with pytest.raises(TicketUnavailable, match="more than"):
