@@ -314,6 +314,16 @@ class RpoExceeded(Unavailable):
     )
 
 
+class CursorAhead(Unavailable):
+    """A reader comes with an epoch that this cluster does not know (yet)."""
+
+    code = "cursor_ahead"
+    hint = (
+        "This cluster may be behind: read from another one, or try again. If no cluster knows the epoch, the cursor is "
+        "of another mesh: omnirelay mesh routing show"
+    )
+
+
 class ShuttingDown(Unavailable):
     code = "shutting_down"
     hint = "This replicator is stopping; use another one."

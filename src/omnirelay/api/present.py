@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from omnirelay.api import report, schemas
+from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.approvals import is_approved
 from omnirelay.failover.audit_chain import START_DIGEST, AuditEntry
 from omnirelay.failover.divergence import Divergence, exact_ranges
@@ -140,6 +141,17 @@ def _route(view: MeshView, route: Route) -> schemas.NamespaceRoute:
     )
 
 
+def readers(found: Acknowledgement) -> schemas.Readers:
+    return schemas.Readers(
+        routing_version=found.routing_version,
+        clusters_behind=list(found.clusters_behind),
+        clusters_unknown=list(found.clusters_unknown),
+        readers=found.readers,
+        readers_behind=found.readers_behind,
+        late=[schemas.LateReader(cluster=late.cluster, **asdict(late.reader)) for late in found.late],
+    )
+
+
 # --- failovers ------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +198,7 @@ def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.Failov
     )
 
 
-def evidence(record: Failover, audit: tuple[int, int] | None) -> schemas.Report:
+def evidence(record: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> schemas.Report:
     request = record.request
     return schemas.Report(
         failover_id=record.id,
@@ -219,6 +231,7 @@ def evidence(record: Failover, audit: tuple[int, int] | None) -> schemas.Report:
         checks=list(record.checks),
         journal=list(record.journal),
         audit=schemas.AuditRange(first=audit[0], last=audit[1]) if audit else None,
+        readers=readers(noticed),
     )
 
 

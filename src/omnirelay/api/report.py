@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.record import Failover, Grade, JournalEntry, Mode
 from omnirelay.model.times import to_ms
 
@@ -57,7 +58,7 @@ def measured_loss_records(failover: Failover) -> int | None:
     return sum(max(0, barrier.sequence - failover.reached.get(name, 0)) for name, barrier in barriers.items())
 
 
-def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
+def markdown(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> str:
     """The report as a person reads it."""
     request, outage, loss = failover.request, measured_outage_seconds(failover), measured_loss_records(failover)
     facts = [
@@ -70,6 +71,7 @@ def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
         ("Plan", failover.plan.hash),
         ("Outage", f"{_known(outage, 's')} measured, {failover.plan.predicted_outage_seconds:g} s predicted"),
         ("Loss", f"{_known(loss, 'records')} measured, {failover.plan.predicted_loss_records} records predicted"),
+        ("Readers", _noticed(noticed)),
         ("Audit", f"entries {audit[0]} to {audit[1]}" if audit else "no entries"),
     ]
     changes = [
@@ -85,11 +87,30 @@ def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
         "## Ownership\n\n" + _table(("namespace", "from", "to", "epoch before", "epoch after"), changes),
         *([_manifest(failover)] if request.mode is Mode.EMERGENCY else []),
         "## Timings\n\n" + _table(("moment", "at"), moments),
+        *([_late(noticed)] if noticed.late else []),
         "## Approvals\n\n" + _table(("principal", "decision", "at", "comment"), approvals),
         "## Checks\n\n" + _table(("check", "status", "observed", "limit"), checks),
         "## Journal\n\n" + _table(("at", "step", "event", "by"), journal),
     ]
     return "\n".join(sections)
+
+
+def _noticed(noticed: Acknowledgement) -> str:
+    told = noticed.readers - noticed.readers_behind
+    facts = [f"{told} of {noticed.readers} have acknowledged routing version {noticed.routing_version}"]
+    facts += [f"{cluster} shows an older one" for cluster in noticed.clusters_behind]
+    facts += [f"who reads at {cluster} is unknown" for cluster in noticed.clusters_unknown]
+    return "; ".join(facts)
+
+
+def _late(noticed: Acknowledgement) -> str:
+    rows = [
+        (late.cluster, r.namespace, r.consumer or "unnamed", r.principal, str(r.epoch))
+        for late in noticed.late
+        for r in (late.reader,)
+    ]
+    head = ("reads at", "namespace", "consumer", "principal", "epoch acknowledged")
+    return "## Readers that have not acknowledged the routing\n\n" + _table(head, rows)
 
 
 def _manifest(failover: Failover) -> str:

@@ -195,6 +195,27 @@ class Routing(Answer):
     coordination: Coordination
 
 
+class LateReader(Answer):
+    """A reader that has not acknowledged the current epoch of its namespace."""
+
+    cluster: str = Field(description="Where it reads.")
+    namespace: str
+    consumer: str = Field(description="As it names itself; may be empty.")
+    principal: str
+    epoch: int = Field(description="The highest that it has acknowledged; 0 if none.")
+
+
+class Readers(Answer):
+    """Who has taken notice of the routing as it is now."""
+
+    routing_version: int
+    clusters_behind: list[str] = Field(description="They show an older document.")
+    clusters_unknown: list[str] = Field(description="They do not report, so who reads there is not known.")
+    readers: int
+    readers_behind: int = Field(description="How many have not acknowledged the current epoch.")
+    late: list[LateReader] = Field(description="Who they are; of very many a part.")
+
+
 # --- failovers ------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +367,7 @@ class Report(Answer):
     checks: list[Check]
     journal: list[JournalEntry]
     audit: AuditRange | None
+    readers: Readers = Field(description="Of these namespaces, as it is now.")
 
 
 # --- divergence -----------------------------------------------------------------------------------------------

@@ -120,6 +120,10 @@ class ControlClient:
         """The document now, then each time it changes."""
         return self._events("/control/routing/watch")
 
+    def readers(self, namespace: str = "") -> Json:
+        """Which clusters and readers go by the routing as it is now, and who does not."""
+        return self._json("GET", "/control/routing/readers", query={"namespace": namespace})
+
     # --- failovers ------------------------------------------------------------------------------------------------
 
     def plan_failover(self, request: Json) -> Json:

@@ -45,6 +45,18 @@ class PeerReport:
     """Origin → sequence that the peer holds."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ReaderBehind:
+    """A reader that has not acknowledged the current epoch of its namespace."""
+
+    namespace: str
+    consumer: str
+    """The name that it gives itself; may be empty."""
+    principal: str
+    epoch: int
+    """The highest that it has acknowledged; 0 if none."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterReport:
     cluster: str
@@ -69,6 +81,14 @@ class ClusterReport:
     diverged: Mapping[str, int] | None = field(default_factory=dict)
     """namespace → fenced records held here that nobody has decided about; None while the log does not answer."""
     problems: tuple[str, ...] = ()
+    routing_version: int = 0
+    """Of the routing document that this cluster goes by."""
+    readers: Mapping[str, int] = field(default_factory=dict)
+    """Namespace → readers that this cluster serves."""
+    readers_behind: Mapping[str, int] = field(default_factory=dict)
+    """Namespace → those of them that have not acknowledged its current epoch."""
+    late: tuple[ReaderBehind, ...] = ()
+    """Who they are; not all where they are many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,11 @@ def producer_id(text: str) -> str:
     )
 
 
+def consumer_id(text: str) -> str:
+    """As a producer's id, or empty. Raises BadRequest."""
+    return producer_id(text) if text else text
+
+
 def origin_of(cluster: str, incarnation: int) -> str:
     """The origin that a cluster's log bears: the id, from the second incarnation on with `~n`."""
     return cluster if incarnation == 1 else f"{cluster}~{incarnation}"

@@ -147,6 +147,19 @@ class SubscribeRequest:
     namespace: str
     after: Cursor | None
     latest: bool
+    consumer_id: str = ""
+    """Names the reader among those of its principal; may be empty."""
+    epoch: int = 0
+    """The epoch that the reader knows; 0 if none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgeRequest:
+    """A reader knows this epoch."""
+
+    namespace: str
+    consumer_id: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)

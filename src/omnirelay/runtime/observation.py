@@ -64,6 +64,14 @@ class Observation:
         return dict.fromkeys(self._replicator.view.routing.owned_by(self.cluster), left)
 
     @property
+    def readers(self) -> Mapping[str, int]:
+        return self._replicator.delivering.readers.counts()
+
+    @property
+    def readers_behind(self) -> Mapping[str, int]:
+        return self._replicator.delivering.readers.behind(self._replicator.view.routing.routes)[0]
+
+    @property
     def failovers(self) -> Sequence[Failover]:
         return self._replicator.failovers.all()
 

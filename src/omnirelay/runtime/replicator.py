@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,15 @@ from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore
 from omnirelay.ports.log import LogStore, Retention
-from omnirelay.ports.streams import Duplex, FromReceiver, FromSender, PeerDialer, ProtocolVersion, SubscribeRequest
+from omnirelay.ports.streams import (
+    AcknowledgeRequest,
+    Duplex,
+    FromReceiver,
+    FromSender,
+    PeerDialer,
+    ProtocolVersion,
+    SubscribeRequest,
+)
 from omnirelay.replication.rpo import RpoGuard
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.agent import Agent
@@ -131,6 +139,7 @@ class Replicator:
             protocol,
             world.host,
             self.divergences.unresolved,
+            self.delivering.readers,
         )
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
@@ -145,8 +154,11 @@ class Replicator:
         await self._ready()
         await self.publishing.serve(stream)
 
-    def subscribe(self, request: SubscribeRequest) -> AsyncIterator[ToReader]:
-        return self.delivering.serve(request)
+    def subscribe(self, request: SubscribeRequest, principal: str = "") -> AsyncGenerator[ToReader, None]:
+        return self.delivering.serve(request, principal)
+
+    def acknowledge(self, request: AcknowledgeRequest, principal: str = "") -> None:
+        self.delivering.readers.acknowledge(principal, request.consumer_id, request.namespace, request.epoch)
 
     @property
     def vector(self) -> VersionVector:

@@ -17,6 +17,7 @@ from omnirelay.ports.streams import ProtocolVersion
 from omnirelay.runtime.documents import REPORTS
 from omnirelay.runtime.links import Links
 from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.readers import Readers
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
 
@@ -48,7 +49,9 @@ class Reporter:
         protocol: ProtocolVersion,
         host: Callable[[], Host],
         unresolved: Callable[[], Awaitable[Sequence[Divergence]]],
+        readers: Readers,
     ) -> None:
+        self._readers = readers
         self._unresolved = unresolved
         self._cluster = cluster
         self._store = store
@@ -91,6 +94,8 @@ class Reporter:
         heads = self._sequencer.log.heads
         host = self._host()
         peers = set(self._view.clusters) - {self._cluster}
+        routing = self._view.routing
+        behind, late = self._readers.behind(routing.routes)
         return ClusterReport(
             cluster=self._cluster,
             origin=self._sequencer.origin,
@@ -108,6 +113,10 @@ class Reporter:
             certificate_expires_ms=host.certificate_expires_ms,
             diverged=diverged,
             problems=tuple(self.problems()),
+            routing_version=routing.version,
+            readers=self._readers.counts(),
+            readers_behind=behind,
+            late=late,
         )
 
     def problems(self) -> list[str]:

@@ -8,6 +8,7 @@ from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.streams import (
     Accepted,
     Ack,
+    AcknowledgeRequest,
     ClockSample,
     FenceNotice,
     FromReceiver,
@@ -166,7 +167,12 @@ def encode_publish(message: PublishOpened | PublishAck | PublishRemote) -> event
 
 def decode_subscribe(message: events_pb2.SubscribeRequest) -> SubscribeRequest:
     after = codec.cursor_from_message(message.after) if message.HasField("after") else None
-    return SubscribeRequest(message.namespace, after, message.start_at == events_pb2.START_AT_LATEST)
+    latest = message.start_at == events_pb2.START_AT_LATEST
+    return SubscribeRequest(message.namespace, after, latest, message.consumer_id, message.epoch)
+
+
+def decode_acknowledge(message: events_pb2.AcknowledgeRequest) -> AcknowledgeRequest:
+    return AcknowledgeRequest(message.namespace, message.consumer_id, message.epoch)
 
 
 def encode_subscribe(

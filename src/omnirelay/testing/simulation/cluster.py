@@ -232,7 +232,7 @@ class Cluster:
     async def _serve_reader(self, stream: Side[Any, Any], caller: str) -> None:
         request = await stream.receive()
         assert isinstance(request, SubscribeRequest)
-        async with aclosing(self._running().subscribe(request)) as messages:  # type: ignore[type-var]
+        async with aclosing(self._running().subscribe(request)) as messages:
             async for message in messages:
                 await stream.send(message)
 

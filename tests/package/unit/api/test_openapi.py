@@ -10,6 +10,7 @@ PATHS = {
     "/control/clusters/{cluster_id}": {"get", "put", "patch", "delete"},
     "/control/clusters/{cluster_id}/replication": {"get"},
     "/control/routing": {"get"},
+    "/control/routing/readers": {"get"},
     "/control/routing/watch": {"get"},
     "/control/failovers": {"get", "post"},
     "/control/failovers/{failover_id}": {"get"},

@@ -118,3 +118,10 @@ def test_an_audit_copy_is_verified_offline(api, run, tmp_path):
     broken = run("mesh", "audit", "verify", str(copy))
     assert broken.exit_code == 3
     assert "entry 3" in broken.stderr
+
+
+def test_fm20_routing_readers_shows_who_has_not_acknowledged_the_routing(run):
+    shown = run("mesh", "routing", "readers").output
+    assert "have not acknowledged" in shown
+    assert "spiffe://m/client/b" in shown
+    assert "ap-south" in shown
