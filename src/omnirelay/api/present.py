@@ -110,6 +110,7 @@ def _peer(name: str, seen: PeerReport, fresh: bool) -> schemas.Peer:
         clock_skew_seconds=seen.clock_skew_seconds,
         digest_agrees=seen.digest_agrees if fresh else None,
         transport=seen.transport or None,
+        retention_used_ratio=seen.retention_used,
     )
 
 

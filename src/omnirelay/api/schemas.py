@@ -113,6 +113,9 @@ class Peer(Answer):
     clock_skew_seconds: float | None
     digest_agrees: bool | None
     transport: str | None
+    retention_used_ratio: float | None = Field(
+        description="Of this cluster's retention cap, what is held back for the peer; from 1 on it is not waited for."
+    )
 
 
 class OwnedNamespace(Answer):

@@ -30,7 +30,8 @@ from omnirelay.model.record import Record
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.streams import ProtocolVersion
 from omnirelay.runtime.observation import Observation
-from omnirelay.runtime.replicator import Replicator, RetentionSettings, World
+from omnirelay.runtime.replicator import Replicator, World
+from omnirelay.runtime.retaining import RetentionSettings
 from omnirelay.storage.log import SqliteLog
 from omnirelay.telemetry import logs, metrics
 from omnirelay.transport import signatures
@@ -113,7 +114,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
     )
     access = settings.access_policy()
     grpc_server = GrpcServer(replicator, settings.listen.grpc, files, settings.tls.trust_domain, access, max_message)
-    observation = Observation(replicator, settings.log.retain_cap, host.certificate_expires_ms)
+    observation = Observation(replicator, host.certificate_expires_ms)
     services = Services(
         cluster=settings.cluster,
         version=__version__,

@@ -43,6 +43,8 @@ class PeerReport:
     heard_rate: float = 0.0
     acknowledged: Mapping[str, int] = field(default_factory=dict)
     """Origin → sequence that the peer holds."""
+    retention_used: float | None = None
+    """Share of this cluster's retention cap that is held back for the peer; from 1 on it may have to be re-seeded."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

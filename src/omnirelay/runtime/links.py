@@ -46,6 +46,8 @@ class Link:
     contact_ms: int | None = None
     skew_seconds: float | None = None
     transport: str = ""
+    retention_used: float | None = None
+    """Share of the retention cap that is held back for the peer; None if it never confirmed anything."""
     problem: str = ""
     """Why the link is down or refused."""
 
@@ -105,6 +107,7 @@ class Links:
             heard_bytes=link.inbound.head_size if link.inbound.last_contact is not None else None,
             heard_rate=link.inbound.rate,
             acknowledged=dict(link.acknowledged or {}),
+            retention_used=link.retention_used,
         )
 
     def _outbound(self, link: Link, now: float) -> LinkReport:

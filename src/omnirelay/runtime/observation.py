@@ -23,9 +23,8 @@ _STEPS = {
 class Observation:
     """Satisfies `Observed`. `certificate_expiry_ms` reads the certificate in use."""
 
-    def __init__(self, replicator: Replicator, cap_bytes: int, certificate_expiry_ms: Callable[[], int]) -> None:
+    def __init__(self, replicator: Replicator, certificate_expiry_ms: Callable[[], int]) -> None:
         self._replicator = replicator
-        self._cap_bytes = cap_bytes
         self._certificate_expiry_ms = certificate_expiry_ms
 
     @property
@@ -94,9 +93,7 @@ class Observation:
 
     @property
     def retention_used(self) -> Mapping[str, float]:
-        """Bytes of the own log that a peer has not confirmed, against the cap."""
-        peers = self.peers.items()
-        return {p: r.outbound.lag.size / self._cap_bytes for p, r in peers if r.outbound.lag.size is not None}
+        return {peer: r.retention_used for peer, r in self.peers.items() if r.retention_used is not None}
 
     @property
     def certificate_expiries_ms(self) -> Mapping[str, int]:

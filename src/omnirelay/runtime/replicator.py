@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnirelay.errors import CoordinationUnavailable, OmniRelayError
+from omnirelay.errors import CoordinationUnavailable
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model import ids
@@ -19,7 +18,7 @@ from omnirelay.model.record import Record
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore
-from omnirelay.ports.log import LogStore, Retention
+from omnirelay.ports.log import LogStore
 from omnirelay.ports.streams import (
     AcknowledgeRequest,
     Duplex,
@@ -46,22 +45,11 @@ from omnirelay.runtime.publishing import FromProducer, Publishing, ToProducer
 from omnirelay.runtime.regrading import Regrading
 from omnirelay.runtime.replay import Replay
 from omnirelay.runtime.reporter import Host, Reporter
+from omnirelay.runtime.retaining import Retaining, RetentionSettings
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
 
-_log = logging.getLogger(__name__)
-
-RETAIN_SECONDS = 60.0
 READY_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionSettings:
-    """Milliseconds and bytes; see ports.log.Retention."""
-
-    max_age_ms: int
-    max_bytes: int
-    cap_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +88,6 @@ class Replicator:
         self.timing = timing
         self.protocol = protocol
         self._world = world
-        self._retention = retention
         origin = ids.origin_of(cluster, world.log.incarnation)
         clock, store = world.clock, world.store
         self.log = world.log
@@ -140,6 +127,9 @@ class Replicator:
             world.host,
             self.divergences.unresolved,
             self.delivering.readers,
+        )
+        self.retaining = Retaining(
+            world.log, self.links, clock, retention, self._others, self.divergences.unresolved
         )
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
@@ -190,7 +180,7 @@ class Replicator:
             self._once_loaded(self.reporter.run),
             self._once_loaded(self._follow_peers),
             self._mirror.run(),
-            self._retain(),
+            self.retaining.run(),
         ]
         async with asyncio.TaskGroup() as tasks:
             for loop in loops:
@@ -240,31 +230,3 @@ class Replicator:
             self.protocol,
             world.jitter,
         )
-
-    async def _retain(self) -> None:
-        while True:
-            await asyncio.sleep(RETAIN_SECONDS)
-            limits = self._retention
-            try:
-                dropped = await self.log.retain(
-                    Retention(
-                        self._world.clock.wall_ms(),
-                        limits.max_age_ms,
-                        limits.max_bytes,
-                        limits.cap_bytes,
-                        await self._kept(),
-                    )
-                )
-            except OmniRelayError as error:
-                _log.warning("retention: %s", error.message)
-            else:
-                for origin, oldest in dropped.items():
-                    _log.info("%s is retained from %d on", origin, oldest)
-
-    async def _kept(self) -> dict[str, int]:
-        """Origin → the first fenced record that nobody has decided about."""
-        kept: dict[str, int] = {}
-        for divergence in await self.divergences.unresolved():
-            first = divergence.batches[0].first_sequence
-            kept[divergence.origin] = min(kept.get(divergence.origin, first), first)
-        return kept

@@ -62,7 +62,7 @@ def test_replication_is_never_better_than_what_is_known(api, run):
     back = links_of(list(api.clusters.values()))[0]
     assert (back["lag_records"], back["lag_seconds"], back["mesh_replication_status"]) == (None, None, "unknown")
     table = run("mesh", "clusters", "replication", "status").stdout.splitlines()
-    assert table[1].split()[3:] == ["unknown"] * 7
+    assert table[1].split()[3:] == ["unknown"] * 8
 
 
 def test_the_worse_of_both_sides_counts(api):
