@@ -36,6 +36,7 @@ from omnirelay.storage.log import SqliteLog
 from omnirelay.telemetry import logs, metrics
 from omnirelay.transport import signatures
 from omnirelay.transport.dialer import GrpcDialer
+from omnirelay.transport.prober import NetworkProbe
 from omnirelay.transport.server import GrpcServer
 from omnirelay.wire import codec
 
@@ -98,6 +99,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         verify=partial(signatures.verify, trust_domain=settings.tls.trust_domain, ca=settings.tls.ca),
         host=host,
         new_id=_new_failover_id,
+        probe=NetworkProbe(files),
     )
     retention = RetentionSettings(
         int(settings.log.retain_for * 1000), settings.log.retain_size, settings.log.retain_cap

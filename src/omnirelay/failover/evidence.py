@@ -94,6 +94,15 @@ class ClusterReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a cluster answers where its descriptor sends clients: "" where it does, else why not."""
+
+    events: str = ""
+    """Publishing and subscribing."""
+    control: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseClaim:
     """Who holds the lease of a namespace."""
 
@@ -119,6 +128,8 @@ class Evidence:
     failovers: Mapping[str, Failover]
     coordination_lag_seconds: float | None
     """Since the store last answered the observer; None if it never did."""
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    """What the observer found at clusters' endpoints a moment ago, where it has looked."""
 
     def fresh_report(self, cluster: str) -> ClusterReport | None:
         """The cluster's report, if it is recent enough to be evidence."""

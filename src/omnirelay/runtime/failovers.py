@@ -96,7 +96,7 @@ class Failovers:
         if existing is not None:
             return existing, False
         source, request = self._planner.resolve(request)
-        checks = self._planner.checks(request, source)
+        checks = await self._planner.checks(request, source)
         self._refuse_failed(checks)
         id = "" if dry_run else self._new_id(self._clock.wall_ms())
         failover = self._planner.make(id, request, source, checks, actor, run_url)
@@ -160,7 +160,7 @@ class Failovers:
         await self._view.refresh()
         failover, _ = await self.load(failover_id)
         if name == "preflight":
-            return self._preflight(failover)
+            return await self._preflight(failover)
         done = _DONE.get(name)
         if done is None:
             raise BadRequest(f"there is no step {name!r}; there are {', '.join([*_DONE, 'preflight'])}")
@@ -202,18 +202,18 @@ class Failovers:
 
         return await self.mutate(failover_id, once, actor, f"failover.{name}", reason)
 
-    def _preflight(self, failover: Failover) -> StepResult:
+    async def _preflight(self, failover: Failover) -> StepResult:
         """Judges again while nothing has started; afterwards the lock and the drain would fail their own checks."""
         if failover.state not in (State.AWAITING_APPROVAL, State.APPROVED):
             return StepResult(failover, True, failover.checks)
-        checks = self._planner.checks(failover.request, failover.source)
+        checks = await self._planner.checks(failover.request, failover.source)
         self._refuse_failed(checks, failover.id)
         return StepResult(failover, True, checks)
 
     async def _gate(self, failover: Failover) -> tuple[Check, ...]:
         """The cheap gate: everything is checked once more while the source is still serving."""
         await self._refuse_locked(failover)
-        checks = self._planner.checks(failover.request, failover.source)
+        checks = await self._planner.checks(failover.request, failover.source)
         self._refuse_failed(checks, failover.id)
         return checks
 

@@ -19,6 +19,7 @@ from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore
 from omnirelay.ports.log import LogStore
+from omnirelay.ports.probing import EndpointProbe
 from omnirelay.ports.streams import (
     AcknowledgeRequest,
     Duplex,
@@ -70,6 +71,8 @@ class World:
     host: Callable[[], Host]
     new_id: Callable[[int], str]
     jitter: Callable[[], float] = random.random
+    probe: EndpointProbe | None = None
+    """None: nobody looks at endpoints, and the preflight says so."""
 
 
 class Replicator:
@@ -96,7 +99,7 @@ class Replicator:
         self.sequencer = Sequencer(world.log, origin, clock, world.encode_header, world.control_records)
         self.ownerships = Ownerships(cluster, store, self.view, self.sequencer, clock, timing)
         self.links = Links(self.sequencer, clock, timing)
-        planner = Planner(self.view, clock, timing)
+        planner = Planner(self.view, clock, timing, world.probe)
         self.failovers = Failovers(store, self.view, self.auditor, clock, planner, world.new_id, world.verify)
         self.clusters = Clusters(self.view, self.auditor)
         self.outbound = Outbound(
@@ -128,9 +131,7 @@ class Replicator:
             self.divergences.unresolved,
             self.delivering.readers,
         )
-        self.retaining = Retaining(
-            world.log, self.links, clock, retention, self._others, self.divergences.unresolved
-        )
+        self.retaining = Retaining(world.log, self.links, clock, retention, self._others, self.divergences.unresolved)
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
 

@@ -13,7 +13,7 @@ from tests.package.unit.failover.support import NOW_MS, a_descriptor, a_report
 from omnirelay.api import Services, create_app
 from omnirelay.errors import OmniRelayError
 from omnirelay.failover import emergency_workflow, workflow
-from omnirelay.failover.evidence import ClusterReport, LeaseClaim
+from omnirelay.failover.evidence import ClusterReport, LeaseClaim, Probe
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import Barrier, Canary, DemotionToken, Failover, State
 from omnirelay.model.access import AccessPolicy, Scope
@@ -60,6 +60,13 @@ class LoopClock:
         return NOW_MS + round(self.added * 1000)
 
 
+class Answering:
+    """Every endpoint answers."""
+
+    async def probe(self, descriptor: object) -> Probe:
+        return Probe()
+
+
 class Mesh:
     def __init__(self) -> None:
         self.clock = LoopClock()
@@ -73,7 +80,7 @@ class Mesh:
             self.view,
             self.auditor,
             self.clock,
-            Planner(self.view, self.clock, Timing()),
+            Planner(self.view, self.clock, Timing(), Answering()),
             lambda _: f"fo-{next(numbers)}",
             lambda token, cluster: None,
         )
