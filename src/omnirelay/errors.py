@@ -208,6 +208,13 @@ class ApprovalDenied(Refused):
     hint = "{principal} denied it; make a new plan if that has changed."
 
 
+class ApprovalsBelowFloor(Refused):
+    """Details: `required`, the least that the configuration allows."""
+
+    code, exit_code = "approvals_below_floor", 4
+    hint = "Make a plan that asks for at least {required} (limits.approvals_required), or for no number at all."
+
+
 class PlanExpired(Refused):
     code, exit_code = "plan_expired", 4
     hint = "The plan was valid until {expires_at}; make a new one."

@@ -232,7 +232,7 @@ class LimitsModel(Asked):
     cooldown_seconds: float = Field(default=0.0, ge=0, le=604_800, allow_inf_nan=False)
     plan_valid_seconds: float = Field(default=3600.0, gt=0, le=604_800, allow_inf_nan=False)
     approvals_required: int | None = Field(
-        default=None, ge=1, le=20, description="By default 1; none for an emergency, whose loss is accepted in writing."
+        default=None, ge=0, le=20, description="Not fewer than the configuration says, which is also the default."
     )
 
 

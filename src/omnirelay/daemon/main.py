@@ -113,6 +113,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         settings.log.max_batch,
         settings.data_dir / "audit.jsonl",
         settings.rpo.guard(),
+        settings.approvals.policy(),
     )
     access = settings.access_policy()
     grpc_server = GrpcServer(replicator, settings.listen.grpc, files, settings.tls.trust_domain, access, max_message)

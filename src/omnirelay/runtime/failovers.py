@@ -61,7 +61,9 @@ class Failovers:
         planner: Planner,
         new_id: Callable[[int], str],
         verify_token: Callable[[DemotionToken, str], None],
+        policy: approvals.ApprovalPolicy = approvals.NO_FLOOR,
     ) -> None:
+        self.policy = policy
         self._store = store
         self._planner = planner
         self._view = view
@@ -89,8 +91,9 @@ class Failovers:
     async def plan(self, request: Request, actor: Actor, run_url: str, dry_run: bool) -> tuple[Failover, bool]:
         """A plan with its preflight, and whether it is new. The same request finds the open plan that it made before.
 
-        Raises PreflightFailed with the checks when one fails; nothing is stored then.
+        Raises ApprovalsBelowFloor, PreflightFailed with the checks when one fails; nothing is stored then.
         """
+        self.policy.require(request)
         await self._view.refresh()
         existing = self._same(request, actor)
         if existing is not None:
@@ -171,6 +174,9 @@ class Failovers:
         checks: tuple[Check, ...] = ()
         predicted = failover
         if not _under_way(name, failover):
+            if name in ("drain", "promote"):
+                # A plan may have been made where the configuration was another.
+                self.policy.require(failover.request)
             predicted = change(failover)
             if name == "drain" or (name == "promote" and failover.request.mode is Mode.EMERGENCY):
                 checks = await self._gate(failover)

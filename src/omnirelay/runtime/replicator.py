@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omnirelay.errors import CoordinationUnavailable
+from omnirelay.failover.approvals import NO_FLOOR, ApprovalPolicy
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model import ids
@@ -86,6 +87,7 @@ class Replicator:
         max_batch_bytes: int,
         audit_copy: Path,
         guard: RpoGuard | None = None,
+        approvals: ApprovalPolicy = NO_FLOOR,
     ) -> None:
         self.cluster = cluster
         self.timing = timing
@@ -100,7 +102,9 @@ class Replicator:
         self.ownerships = Ownerships(cluster, store, self.view, self.sequencer, clock, timing)
         self.links = Links(self.sequencer, clock, timing)
         planner = Planner(self.view, clock, timing, world.probe)
-        self.failovers = Failovers(store, self.view, self.auditor, clock, planner, world.new_id, world.verify)
+        self.failovers = Failovers(
+            store, self.view, self.auditor, clock, planner, world.new_id, world.verify, approvals
+        )
         self.clusters = Clusters(self.view, self.auditor)
         self.outbound = Outbound(
             cluster, self.sequencer, self.links, clock, timing, protocol, lambda peer: peer in self.view.clusters

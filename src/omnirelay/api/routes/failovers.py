@@ -49,7 +49,7 @@ async def plan_failover(
     if body.break_glass and not body.reason.strip():
         raise BadRequest("breaking the glass needs a reason", path="reason")
     limits = body.limits.model_dump(exclude_none=True)
-    limits.setdefault("approvals_required", 0 if mode is Mode.EMERGENCY else 1)
+    limits.setdefault("approvals_required", services.failovers.policy.least(mode, body.break_glass))
     asked = FailoverRequest(
         mode=mode,
         target=body.target,

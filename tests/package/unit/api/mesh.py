@@ -13,6 +13,7 @@ from tests.package.unit.failover.support import NOW_MS, a_descriptor, a_report
 from omnirelay.api import Services, create_app
 from omnirelay.errors import OmniRelayError
 from omnirelay.failover import emergency_workflow, workflow
+from omnirelay.failover.approvals import ApprovalPolicy
 from omnirelay.failover.evidence import ClusterReport, LeaseClaim, Probe
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import Barrier, Canary, DemotionToken, Failover, State
@@ -83,6 +84,7 @@ class Mesh:
             Planner(self.view, self.clock, Timing(), Answering()),
             lambda _: f"fo-{next(numbers)}",
             lambda token, cluster: None,
+            ApprovalPolicy(),
         )
         self.clusters = Clusters(self.view, self.auditor)
         self.log = MemoryLog(MemoryDisk())
