@@ -250,6 +250,11 @@ class ClusterInUse(Refused):
     hint = "Move the namespaces {namespaces} to another cluster first: omnirelay mesh clusters promote TARGET"
 
 
+class LogNotLost(Refused):
+    code = "log_not_lost"
+    hint = "Nothing is to be rebuilt; see what {cluster} says of itself: omnirelay mesh clusters show {cluster}"
+
+
 class DataDirInUse(Refused):
     code = "data_dir_in_use"
     hint = "Another process holds {path}; stop it first."
@@ -375,8 +380,9 @@ class HistoryDiverged(HistoryError):
 class LogRebuilt(HistoryError):
     code, http, grpc = "log_rebuilt", 409, "FAILED_PRECONDITION"
     hint = (
-        "{origin} must not write sequences again that others hold: restore its data directory, or promote another "
-        "cluster: omnirelay mesh clusters promote TARGET --emergency"
+        "{origin} must not write sequences again that others hold: restore its data directory; or promote another "
+        "cluster (omnirelay mesh clusters promote TARGET --emergency) and begin a new log: "
+        "omnirelay mesh clusters rebuild {cluster}"
     )
 
 

@@ -92,6 +92,21 @@ class ClusterPatch(Asked):
     maintenance: bool | None = None
 
 
+class RebuildBody(Asked):
+    change_ticket: Required
+    reason: Required
+
+
+class RebuildModel(Answer):
+    cluster: str
+    origin: str = Field(description="The log that was lost.")
+    incarnation: int = Field(description="The one that the cluster begins.")
+    by: str
+    at: str
+    change_ticket: str
+    reason: str
+
+
 Status = Literal["streaming", "catching_up", "stalled", "disconnected", "fenced", "unknown"]
 
 

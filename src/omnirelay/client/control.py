@@ -111,6 +111,11 @@ class ControlClient:
     def replication(self, cluster_id: str) -> Json:
         return self._json("GET", _path("clusters", cluster_id, "replication"))
 
+    def rebuild_cluster(self, cluster_id: str, *, change_ticket: str, reason: str, dry_run: bool = False) -> Json:
+        """Lets a cluster that has lost its own log begin a new one."""
+        body = {"change_ticket": change_ticket, "reason": reason}
+        return self._json("POST", _path("clusters", cluster_id) + "/rebuild", query=_dry(dry_run), body=body)
+
     # --- routing --------------------------------------------------------------------------------------------------
 
     def routing(self, namespace: str = "") -> Resource:

@@ -30,6 +30,7 @@ from omnirelay.model.record import Record
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.streams import ProtocolVersion
 from omnirelay.runtime.observation import Observation
+from omnirelay.runtime.rebuilding import Restart
 from omnirelay.runtime.replicator import Replicator, World
 from omnirelay.runtime.retaining import RetentionSettings
 from omnirelay.storage.log import SqliteLog
@@ -65,15 +66,25 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    while await _serve_once(settings, stop):
+        _log.info("starting again, with a new log")
+
+
+async def _serve_once(settings: Settings, stop: asyncio.Event) -> bool:
+    """Whether to serve again: the log has been given a new name, so everything is to be made anew."""
     async with AsyncExitStack() as stack:
         replicator = await _start(settings, stack)
         stopping = asyncio.ensure_future(stop.wait())
         done, _ = await asyncio.wait([replicator, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if replicator in done:
-            # A loop ended by itself: a defect, and better a dead replicator than one that only looks alive.
-            replicator.result()
+            # Anything but a restart is a defect, and better a dead replicator than one that only looks alive.
+            try:
+                replicator.result()
+            except Restart:
+                return True
         _log.info("stopping")
+        return False
 
 
 async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None]:
@@ -126,6 +137,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         failovers=replicator.failovers,
         clusters=replicator.clusters,
         divergences=replicator.divergences,
+        rebuilding=replicator.rebuilding,
         auditor=replicator.auditor,
         access=access,
         readiness=replicator.reporter.problems,

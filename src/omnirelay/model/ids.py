@@ -44,6 +44,12 @@ def cluster_of(origin: str) -> str:
     return origin.partition("~")[0]
 
 
+def incarnation_of(origin: str) -> int:
+    """The number in `cluster~n`; 1 without one."""
+    _, tilde, number = origin.partition("~")
+    return int(number) if tilde else 1
+
+
 def _label(what: str, text: str) -> str:
     if _LABEL.fullmatch(text):
         return text

@@ -105,6 +105,11 @@ class LogStore(Protocol):
         """Remembers what a peer holds; need not be durable at once."""
         ...
 
+    async def rebuilt(self, incarnation: int) -> None:
+        """Goes on under a higher incarnation, once it is known that the log lost what this cluster wrote. Raises
+        Conflict unless it is higher."""
+        ...
+
     async def retain(self, retention: Retention) -> Mapping[str, int]:
         """Drops what may go. Returns origin → new oldest sequence for those that changed."""
         ...

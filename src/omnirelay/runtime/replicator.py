@@ -44,6 +44,7 @@ from omnirelay.runtime.outbound import Outbound
 from omnirelay.runtime.ownership import Ownerships
 from omnirelay.runtime.planning import Planner
 from omnirelay.runtime.publishing import FromProducer, Publishing, ToProducer
+from omnirelay.runtime.rebuilding import Rebuilding, Restart
 from omnirelay.runtime.regrading import Regrading
 from omnirelay.runtime.replay import Replay
 from omnirelay.runtime.reporter import Host, Reporter
@@ -136,6 +137,7 @@ class Replicator:
             self.delivering.readers,
         )
         self.retaining = Retaining(world.log, self.links, clock, retention, self._others, self.divergences.unresolved)
+        self.rebuilding = Rebuilding(cluster, world.log, self.view, self.auditor, clock)
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
 
@@ -173,7 +175,8 @@ class Replicator:
     # --- loops -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Runs all loops until cancelled. A loop that fails ends the replicator: half alive it would look well."""
+        """Runs all loops until cancelled. A loop that fails ends the replicator: half alive it would look well. Raises
+        Restart when the log goes on under another name: then everything is to be put together again."""
         await self.sequencer.start()
         loops: list[Coroutine[Any, Any, None]] = [
             self.view.run(),
@@ -182,14 +185,21 @@ class Replicator:
             self._once_loaded(self._agent.run),
             self._once_loaded(self._replay.run),
             self._once_loaded(self._regrading.run),
+            self._once_loaded(self.rebuilding.run),
             self._once_loaded(self.reporter.run),
             self._once_loaded(self._follow_peers),
             self._mirror.run(),
             self.retaining.run(),
         ]
-        async with asyncio.TaskGroup() as tasks:
-            for loop in loops:
-                tasks.create_task(loop)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for loop in loops:
+                    tasks.create_task(loop)
+        except BaseExceptionGroup as group:
+            restart, others = group.split(Restart)
+            if restart is None or others is not None:
+                raise
+            raise restart.exceptions[0] from None
 
     async def release(self) -> None:
         """Ends this process's lease; call it once `run` has ended."""

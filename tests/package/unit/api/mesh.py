@@ -28,6 +28,7 @@ from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.documents import CLUSTERS, LEASES, REPORTS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.failovers import Failovers
 from omnirelay.runtime.planning import Planner
+from omnirelay.runtime.rebuilding import Rebuilding
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
 from omnirelay.testing.memory_coordination import MemoryCoordination
@@ -110,6 +111,7 @@ class Mesh:
             failovers=self.failovers,
             clusters=self.clusters,
             divergences=self.divergences,
+            rebuilding=Rebuilding("us-east", self.log, self.view, self.auditor, self.clock),
             auditor=self.auditor,
             access=self.policy,
             readiness=lambda: self.unready,

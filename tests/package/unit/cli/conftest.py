@@ -167,6 +167,8 @@ class ControlApi:
             case ("POST", "clusters"):
                 self.clusters[body["cluster_id"]] = cluster(**body)
                 return 201, self.clusters[body["cluster_id"]], '"1"'
+            case ("POST", "clusters", name, "rebuild"):
+                return 202, {"cluster": name, "origin": name, "incarnation": 2, **body}, ""
             case (_, "clusters", name):
                 return self._cluster(method, name, body, headers)
             case ("GET", "routing", "readers"):

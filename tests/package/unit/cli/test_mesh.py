@@ -147,3 +147,13 @@ def test_fm20_routing_readers_shows_who_has_not_acknowledged_the_routing(run):
     assert "have not acknowledged" in shown
     assert "spiffe://m/client/b" in shown
     assert "ap-south" in shown
+
+
+def test_fm35_a_cluster_is_rebuilt_by_an_explicit_command(api, run):
+    told = ["mesh", "clusters", "rebuild", "us-east", "--change-ticket", "CHG-7", "--reason", "its disk burnt"]
+    assert run(*told).exit_code == 2, "without a terminal it needs --yes"
+    rebuilt = run(*told, "--yes")
+    assert "us-east goes on as us-east~2" in rebuilt.stderr
+    method, path, _, body, _ = api.requests[-1]
+    assert (method, path) == ("POST", "/control/clusters/us-east/rebuild")
+    assert body == {"change_ticket": "CHG-7", "reason": "its disk burnt"}
