@@ -83,6 +83,8 @@ class ClusterReport:
     diverged: Mapping[str, int] | None = field(default_factory=dict)
     """namespace → fenced records held here that nobody has decided about; None while the log does not answer."""
     problems: tuple[str, ...] = ()
+    revision: int = 0
+    """Of the coordination store, which this cluster had seen when it looked at its vector."""
     routing_version: int = 0
     """Of the routing document that this cluster goes by."""
     readers: Mapping[str, int] = field(default_factory=dict)
