@@ -185,6 +185,11 @@ class IdempotencyKeyReused(Conflict):
     hint = "Use a new Idempotency-Key for a different request."
 
 
+class ProducerSuperseded(Conflict):
+    code = "producer_superseded"
+    hint = "Give each running producer its own id; {producer_id} was opened by another one since."
+
+
 # --- Refused --------------------------------------------------------------------------------------------------
 
 
