@@ -6,6 +6,7 @@ middle goes on from whatever it finds. Every change is a compare-and-set on the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 

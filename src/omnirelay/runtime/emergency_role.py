@@ -16,7 +16,7 @@ from omnirelay.failover.loss import best_prefix, in_reach
 from omnirelay.failover.record import Failover, State
 from omnirelay.model.position import Cursor
 from omnirelay.ports.coordination import Put, Write
-from omnirelay.runtime.acting import Acting
+from omnirelay.runtime.acting import DISK_SECONDS, Acting
 from omnirelay.runtime.documents import LEASES
 
 DEMOTION_SECONDS = 1.0
@@ -37,7 +37,8 @@ class EmergencyRole:
         acting = self._acting
         if not set(failover.request.namespaces) <= acting.ownerships.closed:
             return
-        await acting.sequencer.settled()
+        if not await acting.sequencer.settled(DISK_SECONDS):
+            return  # a disk that hangs must not keep the agent from everything else
         await acting.change(failover, lambda f: emergency_workflow.confirm_demotion(f, acting.now()), "demoted")
 
     async def as_target(self, failover: Failover) -> None:
@@ -111,7 +112,8 @@ class EmergencyRole:
                 ]
                 await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
             return
-        await acting.sequencer.settled()
+        if not await acting.sequencer.settled(DISK_SECONDS):
+            return
         held = acting.sequencer.log_vector()
         routes = acting.sequencer.routes()
         cuts = {namespace: routes[namespace].unbroken_prefix(held) for namespace in failover.request.namespaces}

@@ -182,10 +182,13 @@ class Sequencer:
             await self._reload()
         self._moved.fire()
 
-    async def settled(self) -> None:
-        """Returns once nothing that was queued before the call is still on its way."""
-        if self._queued:
-            await asyncio.wait(self._queued)
+    async def settled(self, seconds: float | None = None) -> bool:
+        """Returns once nothing that was queued before the call is still on its way; False when `seconds` were not
+        enough for that."""
+        if not self._queued:
+            return True
+        _, waiting = await asyncio.wait(self._queued, timeout=seconds)
+        return not waiting
 
     # --- the queue ---------------------------------------------------------------------------------------------
 
