@@ -74,6 +74,13 @@ class BatchTooLarge(BadRequest):
     hint = "Send batches of at most {max_batch_bytes} bytes."
 
 
+class MessageTooLarge(BatchTooLarge):
+    """gRPC itself refused the message before anything of ours saw it, so it tells no more than its sizes."""
+
+    code = "message_too_large"
+    hint = "Nothing was stored. Send batches of at most the max_batch_bytes that the stream was opened with."
+
+
 class RequestTooLarge(BadRequest):
     code, http = "request_too_large", 413
     hint = "Send a request body of at most {max_bytes} bytes."

@@ -12,6 +12,7 @@ from omnirelay.failover.divergence import Divergence, exact_ranges
 from omnirelay.failover.events import Event
 from omnirelay.failover.evidence import FRESH_SECONDS, ClusterReport, LinkReport, PeerReport
 from omnirelay.failover.modes import machine
+from omnirelay.failover.outage import measured_outage
 from omnirelay.failover.record import Check, Failover, LossRange
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import ReplicationStatus
@@ -158,7 +159,7 @@ def readers(found: Acknowledgement) -> schemas.Readers:
 
 def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.FailoverModel:
     """`checks` are fresher ones than those that the plan was made with."""
-    request, plan = record.request, record.plan
+    request, plan, outage = record.request, record.plan, measured_outage(record)
     return schemas.FailoverModel(
         id=record.id,
         mode=request.mode,
@@ -194,13 +195,14 @@ def failover(record: Failover, checks: tuple[Check, ...] = ()) -> schemas.Failov
         journal=list(record.journal),
         problem=record.problem,
         routing_version=record.routing_version,
-        measured_outage_seconds=report.measured_outage_seconds(record),
+        measured_outage_seconds=outage.seconds if outage else None,
+        outage_basis=outage.basis if outage else None,
         next=[command for event, command in COMMANDS.items() if machine(record).allows(record.state, event)],
     )
 
 
 def evidence(record: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> schemas.Report:
-    request = record.request
+    request, outage = record.request, measured_outage(record)
     return schemas.Report(
         failover_id=record.id,
         state=record.state.value,
@@ -217,7 +219,8 @@ def evidence(record: Failover, audit: tuple[int, int] | None, noticed: Acknowled
         plan_hash=record.plan.hash,
         approvals=list(record.approvals),
         timings=report.timings(record),
-        measured_outage_seconds=report.measured_outage_seconds(record),
+        measured_outage_seconds=outage.seconds if outage else None,
+        outage_basis=outage.basis if outage else None,
         measured_loss_records=report.measured_loss_records(record),
         predicted_loss_records=record.plan.predicted_loss_records,
         predicted_outage_seconds=record.plan.predicted_outage_seconds,

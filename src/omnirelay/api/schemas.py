@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from omnirelay.failover.outage import Basis
 from omnirelay.failover.record import (
     Approval,
     Check,
@@ -334,6 +335,7 @@ class FailoverModel(Answer):
     problem: str
     routing_version: int = Field(description="Of the document that promoted the target; 0 before.")
     measured_outage_seconds: float | None
+    outage_basis: Basis | None = Field(description="From when on; since `source_last_heard` it is a bound.")
     next: list[str] = Field(description="Commands that are legal now.")
 
 
@@ -373,6 +375,7 @@ class Report(Answer):
     approvals: list[Approval]
     timings: dict[str, str | None]
     measured_outage_seconds: float | None
+    outage_basis: Basis | None = Field(description="From when on; since `source_last_heard` it is a bound.")
     measured_loss_records: int | None
     predicted_loss_records: int
     predicted_outage_seconds: float

@@ -94,7 +94,8 @@ def _loss_accepted(evidence: Evidence, request: Request, source: str, lease_ttl_
     known = sum(p.known_records for p in predictions)
     in_all = f"{records} records in all" if all(p.bounded for p in predictions) else "nobody knows how many in all"
     seen = f"{known} records known, {seconds:.1f} s unheard, {in_all}"
-    accepted = "break-glass" if request.break_glass else f"<= {request.accept_data_loss} records"
+    bound = "nothing accepted yet" if request.accept_data_loss is None else f"<= {request.accept_data_loss} records"
+    accepted = "break-glass" if request.break_glass else bound
     try:
         require_acceptance(request, predictions)
     except LossNotAccepted as error:

@@ -155,6 +155,13 @@ def require_acceptance(request: Request, predictions: tuple[LossPrediction, ...]
     )
 
 
+def last_heard_ms(evidence: Evidence, source: str) -> int | None:
+    """When any cluster, or the coordination store, last had a word of the source; by their own wall clocks."""
+    words = [view.last_contact_ms for r in in_reach(evidence, source).values() if (view := r.peers.get(source))]
+    own = evidence.reports.get(source)
+    return max([ms for ms in [*words, own.at_ms if own else None] if ms is not None], default=None)
+
+
 # --- after ---------------------------------------------------------------------------------------------------------
 
 

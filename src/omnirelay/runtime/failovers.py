@@ -228,7 +228,8 @@ class Failovers:
         if failover.request.mode is not Mode.EMERGENCY:
             return self._promote(failover, actor)[0]
         predictions = self._planner.predictions(failover.request, failover.source)
-        return emergency_workflow.start(failover, self._view.routing, predictions, actor.principal, self._now())
+        heard = self._planner.last_heard(failover.source)
+        return emergency_workflow.start(failover, self._view.routing, predictions, actor.principal, self._now(), heard)
 
     def _promote(self, failover: Failover, actor: Actor) -> tuple[Failover, RoutingDocument]:
         if failover.request.mode is Mode.EMERGENCY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from omnirelay.failover.evidence import PeerReport
+from omnirelay.failover.outage import measured_outage
 from omnirelay.failover.record import Failover, Mode
 from omnirelay.model.descriptor import ClusterState
 from omnirelay.model.times import to_ms
@@ -86,9 +87,9 @@ class Observation:
     def write_outages(self) -> Mapping[Mode, float]:
         outages: dict[Mode, float] = {}
         for failover in reversed(self.failovers):
-            closed, opened = _at(failover, "drain", "closed"), _at(failover, "promote", "opened")
-            if closed is not None and opened is not None:
-                outages[failover.request.mode] = (opened - closed) / 1000
+            outage = measured_outage(failover)
+            if outage is not None:
+                outages[failover.request.mode] = outage.seconds
         return outages
 
     @property

@@ -122,6 +122,11 @@ class Planner:
             return ()
         return loss.predict(self._view.evidence(), request, source, self._timing.lease_ttl)
 
+    def last_heard(self, source: str) -> str:
+        """RFC 3339; empty if nobody ever heard of it."""
+        heard = loss.last_heard_ms(self._view.evidence(), source)
+        return rfc3339(heard) if heard is not None else ""
+
     def make(
         self, id: str, request: Request, source: str, checks: tuple[Check, ...], actor: Actor, run_url: str
     ) -> Failover:

@@ -205,13 +205,14 @@ class TestReport:
             "completed_at",
         }
         assert all(report["timings"].values())
-        assert report["measured_outage_seconds"] is None, "nobody knows when the source stopped"
+        assert (report["measured_outage_seconds"], report["outage_basis"]) == (5.0, "source_last_heard")
 
     async def test_as_markdown(self, disaster):
         failover = await completed(disaster)
         path = f"/control/failovers/{failover['id']}/report"
         text = (await disaster.call("reader", "GET", path, headers={"Accept": "text/markdown"})).text
         assert "Emergency, us-east → eu-west." in text
+        assert "| Outage | 5 s measured at the most, since the source was last heard of" in text
         assert "## Loss manifest" in text
         assert "| default | us-east | 1 | 41 to 43 | 3 | presumed_lost | no |" in text
 

@@ -144,6 +144,15 @@ def test_a_check_that_fails_says_what_to_do():
         assert found.hint
 
 
+def test_where_nothing_is_accepted_yet_the_check_says_so():
+    [check] = [
+        c
+        for c in preflight(disaster(), replace(EMERGENCY, accept_data_loss=None), "us-east", TTL)
+        if c.id == "loss_accepted"
+    ]
+    assert (str(check.status), check.limit) == ("fail", "nothing accepted yet")
+
+
 def test_a_ticket_may_come_afterwards():
     assert changed(disaster(), replace(EMERGENCY, change_ticket="")) == {"change_ticket": "warn"}
 
