@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 PROTOCOL = ProtocolVersion(1, 1)
 STOP_SECONDS = 1.0
+LEAST_MESSAGE_BYTES = 256 * 1024
+"""However small batches may be, a replayed one with its provenance has room."""
 
 
 def check_config(path: Path) -> Settings:
@@ -92,7 +94,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
     clock = SystemClock()
     files = TlsFiles(settings.tls.ca, settings.tls.certificate, settings.tls.key)
     host = HostFacts(settings.data_dir, settings.tls.certificate)
-    max_message = 4 * settings.log.max_batch
+    max_message = max(4 * settings.log.max_batch, LEAST_MESSAGE_BYTES)
     log = await SqliteLog.open(settings.data_dir, cluster=settings.cluster, decode_header=codec.decode_header)
     stack.push_async_callback(log.close)
     store = await SqliteCoordination.open(settings.coordination.path)

@@ -40,7 +40,7 @@ class PeerReport:
     heard: int | None = None
     """The peer's own log as this cluster last heard of it: its highest sequence, bytes, and records a second."""
     heard_bytes: int | None = None
-    heard_rate: float = 0.0
+    heard_rate: float | None = None
     acknowledged: Mapping[str, int] = field(default_factory=dict)
     """Origin → sequence that the peer holds."""
     retention_used: float | None = None

@@ -53,6 +53,8 @@ class Acting:
         self.ownerships = ownerships
         self.clock = clock
         self.actor = Actor(f"cluster/{cluster}", "system")
+        self.was_there = False
+        """Whether this process has looked at every failover before: what is new to it now has just begun."""
         self._ends: dict[tuple[str, str], float] = {}
         self._written: dict[tuple[str, str, BatchKind], _Written] = {}
         """Barriers and canaries that are not durable yet."""
@@ -102,11 +104,12 @@ class Acting:
         await self.view.refresh()
 
     def passed(self, failover: Failover, step: str, began_at: str, seconds: float) -> bool:
-        """Whether `seconds` have passed since `began_at`, on this process's monotonic clock. A process that starts
-        in the middle counts what the wall clock says is left, and never more than the whole."""
+        """Whether `seconds` have passed since `began_at`, on this process's monotonic clock. A process that was there
+        counts from when it saw the step begin, for `began_at` is another cluster's time of day. One that starts in the
+        middle counts what the wall clock says is left, and never more than the whole."""
         key = (failover.id, f"{step} {began_at}")
         if key not in self._ends:
-            since = (self.clock.wall_ms() - to_ms(began_at)) / 1000
+            since = 0.0 if self.was_there else (self.clock.wall_ms() - to_ms(began_at)) / 1000
             self._ends[key] = self.clock.monotonic() + min(seconds, max(0.0, seconds - since))
         return self.clock.monotonic() >= self._ends[key]
 

@@ -6,7 +6,7 @@ import pytest
 from tests.package.unit.runtime.mesh import Producer, delivered, records_of, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
 
-from omnirelay.errors import BadRequest, DrainTimedOut, NotActive
+from omnirelay.errors import BadRequest, DrainTimedOut, NotActive, VerifyFailed
 from omnirelay.failover.record import Limits, Mode, State
 from omnirelay.model.batch import BatchKind
 from omnirelay.ports.coordination import Put
@@ -210,3 +210,40 @@ async def test_fm11_an_emergency_does_not_wait_for_a_source_whose_disk_hangs(tmp
             assert done.state is State.PROMOTED
             assert source.admitting == {}
             assert source.replicator.ownerships.closed, "its agent goes on looking"
+
+
+@pytest.mark.parametrize("ahead_seconds", [3600.0, -3600.0])
+def test_fm17_deadlines_do_not_compare_the_clocks_of_two_clusters(tmp_path, ahead_seconds):
+    @in_virtual_time
+    async def run():
+        async with running_mesh(tmp_path) as mesh:
+            for other in ("us-east", "eu-west"):
+                mesh[other].clock.ahead_seconds = ahead_seconds
+            await Producer(mesh["us-east"]).publish("a")
+            await asyncio.sleep(2.0)
+            driver = mesh["ap-south"]
+            failover = await driver.plan("eu-west", mode=Mode.PLANNED)
+            for step in ("drain", "promote", "verify", "complete"):
+                failover = await driver.step(failover, step)
+            assert failover.state is State.COMPLETED
+            await mesh["us-east"].kill()
+            await asyncio.sleep(10.0)
+
+    run()
+
+
+@in_virtual_time
+async def test_fm34_a_verification_ends_by_the_targets_own_clock(tmp_path):
+    """Its time of day is behind that of whoever asked: it waits as long as was asked for, and not an hour more."""
+    async with running_mesh(tmp_path) as mesh:
+        mesh["eu-west"].clock.ahead_seconds = -3600.0
+        driver = mesh["ap-south"]
+        limits = Limits(approvals_required=0, verify_timeout_seconds=5.0)
+        failover = await driver.plan("eu-west", mode=Mode.PLANNED, limits=limits)
+        for step in ("drain", "promote"):
+            failover = await driver.step(failover, step)
+        await mesh["us-east"].kill()
+        began = mesh.now
+        with pytest.raises(VerifyFailed):
+            await driver.step(failover, "verify")
+        assert mesh.now - began < 5.0 + 4 * TICK_SECONDS
