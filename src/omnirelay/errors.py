@@ -267,6 +267,11 @@ class LogNotLost(Refused):
     hint = "Nothing is to be rebuilt; see what {cluster} says of itself: omnirelay mesh clusters show {cluster}"
 
 
+class NothingToReseed(Refused):
+    code = "nothing_to_reseed"
+    hint = "What {cluster} lacks comes by itself: omnirelay mesh clusters replication status"
+
+
 class DataDirInUse(Refused):
     code = "data_dir_in_use"
     hint = "Another process holds {path}; stop it first."
@@ -405,7 +410,10 @@ class IllegalOrigin(HistoryError):
 
 class ResumePointDeleted(HistoryError):
     code, http, grpc = "resume_point_deleted", 410, "OUT_OF_RANGE"
-    hint = "Retention removed {origin} up to {oldest}; re-seed the reader or start from the earliest."
+    hint = (
+        "{origin} is kept from {oldest} on. A reader starts from the earliest; a cluster is re-seeded: "
+        "omnirelay mesh clusters reseed CLUSTER"
+    )
 
 
 class PositionMismatch(HistoryError):

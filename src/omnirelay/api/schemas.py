@@ -93,7 +93,16 @@ class ClusterPatch(Asked):
     maintenance: bool | None = None
 
 
-class RebuildBody(Asked):
+class ReseedModel(Answer):
+    cluster: str
+    origins: list[str] = Field(description="The logs of which it accepts a seed.")
+    by: str
+    at: str
+    change_ticket: str
+    reason: str
+
+
+class RecoveryBody(Asked):
     change_ticket: Required
     reason: Required
 

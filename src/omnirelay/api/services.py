@@ -12,6 +12,7 @@ from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.failovers import Failovers
 from omnirelay.runtime.rebuilding import Rebuilding
+from omnirelay.runtime.reseeding import Reseeding
 from omnirelay.runtime.view import MeshView
 
 
@@ -28,6 +29,7 @@ class Services:
     clusters: Clusters
     divergences: Divergences
     rebuilding: Rebuilding
+    reseeding: Reseeding
     auditor: Auditor
     access: AccessPolicy
     readiness: Callable[[], list[str]]

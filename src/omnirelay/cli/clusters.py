@@ -91,6 +91,25 @@ def rebuild(session: Session, cluster_id: str, change_ticket: str, reason: str, 
     session.output.note(f"{cluster_id} {verb} as {cluster_id}~{begun['incarnation']}: omnirelay mesh clusters show")
 
 
+@clusters.command
+@click.argument("cluster_id")
+@click.option("--change-ticket", required=True, help="The change that covers it.")
+@click.option("--reason", required=True, help="How it fell behind; for the audit.")
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option("--dry-run", is_flag=True, help="Check, change nothing.")
+@connected
+def reseed(session: Session, cluster_id: str, change_ticket: str, reason: str, yes: bool, dry_run: bool) -> None:
+    """Let a cluster that fell behind retention go on, without what was dropped while it was away.
+
+    What it holds of those logs up to there is dropped too; readers that are further behind are told so.
+    """
+    _confirm(cluster_id, yes or dry_run)
+    begun = session.client.reseed_cluster(cluster_id, change_ticket=change_ticket, reason=reason, dry_run=dry_run)
+    session.output.show(begun, lambda: [Table((), [("cluster", begun["cluster"]), ("logs", begun["origins"])])])
+    verb = "would take" if dry_run else "takes"
+    session.output.note(f"{cluster_id} {verb} a seed of {', '.join(begun['origins'])}: omnirelay mesh clusters show")
+
+
 def _confirm(cluster_id: str, yes: bool) -> None:
     if yes:
         return

@@ -116,6 +116,11 @@ class ControlClient:
         body = {"change_ticket": change_ticket, "reason": reason}
         return self._json("POST", _path("clusters", cluster_id) + "/rebuild", query=_dry(dry_run), body=body)
 
+    def reseed_cluster(self, cluster_id: str, *, change_ticket: str, reason: str, dry_run: bool = False) -> Json:
+        """Lets a cluster that fell behind retention go on without what was dropped meanwhile."""
+        body = {"change_ticket": change_ticket, "reason": reason}
+        return self._json("POST", _path("clusters", cluster_id) + "/reseed", query=_dry(dry_run), body=body)
+
     # --- routing --------------------------------------------------------------------------------------------------
 
     def routing(self, namespace: str = "") -> Resource:

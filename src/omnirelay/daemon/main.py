@@ -140,6 +140,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         clusters=replicator.clusters,
         divergences=replicator.divergences,
         rebuilding=replicator.rebuilding,
+        reseeding=replicator.reseeding,
         auditor=replicator.auditor,
         access=access,
         readiness=replicator.reporter.problems,

@@ -83,6 +83,8 @@ class ClusterReport:
     diverged: Mapping[str, int] | None = field(default_factory=dict)
     """namespace → fenced records held here that nobody has decided about; None while the log does not answer."""
     problems: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    """Origins of which nothing more comes here without a seed: retention has dropped where this cluster would go on."""
     revision: int = 0
     """Of the coordination store, which this cluster had seen when it looked at its vector."""
     routing_version: int = 0

@@ -10,6 +10,7 @@ from omnirelay.failover.divergence import Decision
 from omnirelay.failover.evidence import ClusterReport, LeaseClaim
 from omnirelay.failover.rebuild import Rebuild
 from omnirelay.failover.record import Failover
+from omnirelay.failover.reseed import Reseed
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.routing import RoutingDocument
 
@@ -49,6 +50,7 @@ LEASES = Document("mesh/leases/", LeaseClaim)
 LOCKS = Document("mesh/locks/", str)
 DIVERGENCES = Document("mesh/divergences/", Decision)
 REBUILDS = Document("mesh/rebuilds/", Rebuild)
+RESEEDS = Document("mesh/reseeds/", Reseed)
 REPORTS = Document("mesh/reports/", ClusterReport)
 FAILOVERS = Document("mesh/failovers/", Failover)
 

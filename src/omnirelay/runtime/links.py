@@ -48,6 +48,8 @@ class Link:
     transport: str = ""
     retention_used: float | None = None
     """Share of the retention cap that is held back for the peer; None if it never confirmed anything."""
+    deleted: str = ""
+    """The origin whose next batch for us the peer has dropped: without a seed nothing more comes of it."""
     problem: str = ""
     """Why the link is down or refused."""
 
@@ -89,6 +91,16 @@ class Links:
             return Standing(None, None)
         lag = self._sequencer.history.measure(link.acknowledged[self._sequencer.origin], now)
         return Standing(link.acknowledged, lag.seconds, 0.0 if link.sending else now - link.acknowledged_at)
+
+    def deleted(self) -> set[str]:
+        """Origins whose resume point is gone at some peer, and that no link has brought further since."""
+        return {link.deleted for link in self._links.values() if link.deleted}
+
+    def brought(self, origin: str) -> None:
+        """The origin goes on here, by a seed or by a peer that has dropped less."""
+        for link in self._links.values():
+            if link.deleted == origin:
+                link.deleted = ""
 
     def connected(self) -> dict[str, bool]:
         """Peer → whether we receive from it."""

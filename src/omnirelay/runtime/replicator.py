@@ -48,6 +48,7 @@ from omnirelay.runtime.rebuilding import Rebuilding, Restart
 from omnirelay.runtime.regrading import Regrading
 from omnirelay.runtime.replay import Replay
 from omnirelay.runtime.reporter import Host, Reporter
+from omnirelay.runtime.reseeding import Reseeding
 from omnirelay.runtime.retaining import Retaining, RetentionSettings
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
@@ -138,6 +139,7 @@ class Replicator:
         )
         self.retaining = Retaining(world.log, self.links, clock, retention, self._others, self.divergences.unresolved)
         self.rebuilding = Rebuilding(cluster, world.log, self.view, self.auditor, clock)
+        self.reseeding = Reseeding(cluster, self.sequencer, self.links, self.view, self.auditor, clock)
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
 
@@ -186,6 +188,7 @@ class Replicator:
             self._once_loaded(self._replay.run),
             self._once_loaded(self._regrading.run),
             self._once_loaded(self.rebuilding.run),
+            self._once_loaded(self.reseeding.run),
             self._once_loaded(self.reporter.run),
             self._once_loaded(self._follow_peers),
             self._mirror.run(),

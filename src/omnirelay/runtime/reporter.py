@@ -128,6 +128,7 @@ class Reporter:
             certificate_expires_ms=host.certificate_expires_ms,
             diverged=diverged,
             problems=tuple(self.problems()),
+            deleted=tuple(sorted(self._links.deleted())),
             revision=self._view.revision,
             routing_version=routing.version,
             readers=self._readers.counts(),
@@ -140,6 +141,9 @@ class Reporter:
         found = []
         if self._sequencer.problem:
             found.append(f"log: {self._sequencer.problem}")
+        if gone := sorted(self._links.deleted()):
+            command = f"omnirelay mesh clusters reseed {self._cluster}"
+            found.append(f"retention has dropped where {', '.join(gone)} would go on here: {command}")
         rebuilt = self._ownerships.rebuilt()
         if rebuilt is not None:
             found.append(f"log: {rebuilt.message}")

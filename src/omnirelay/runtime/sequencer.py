@@ -12,8 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from omnirelay.errors import CorruptLog, OmniRelayError, Overloaded, StorageUnavailable
+from omnirelay.errors import CorruptLog, IllegalOrigin, OmniRelayError, Overloaded, StorageUnavailable
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
+from omnirelay.model.log_state import Seed
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
@@ -148,6 +149,15 @@ class Sequencer:
         if decision in (Decision.APPLY, Decision.FENCED):
             return decision, self._append(batch, None)
         return decision, None
+
+    async def sow(self, seed: Seed) -> None:
+        """Takes a seed of another origin, with nothing of it on its way. Raises PositionMismatch where it is not behind
+        the seed, and IllegalOrigin for the own log, which no seed may stand for."""
+        if seed.origin == self.origin:
+            raise IllegalOrigin(f"{self.origin} is written here", origin=self.origin, epoch=0, namespace="")
+        await self.settled()
+        await self.log.sow(seed)
+        await self._reload()
 
     def hold(self, origins: frozenset[str]) -> None:
         """Applies nothing of these origins until they are released, by not naming them again."""

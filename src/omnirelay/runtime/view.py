@@ -16,6 +16,7 @@ from omnirelay.failover.divergence import Decision
 from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim
 from omnirelay.failover.rebuild import Rebuild
 from omnirelay.failover.record import Failover
+from omnirelay.failover.reseed import Reseed
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.routing import RoutingDocument
 from omnirelay.ports.clock import Clock
@@ -29,6 +30,7 @@ from omnirelay.runtime.documents import (
     MESH,
     REBUILDS,
     REPORTS,
+    RESEEDS,
     ROUTING,
     ROUTING_DOCUMENT,
 )
@@ -66,6 +68,8 @@ class MeshView:
         self.divergence_revisions: dict[str, int] = {}
         self.rebuilds: dict[str, Rebuild] = {}
         self.rebuild_revisions: dict[str, int] = {}
+        self.reseeds: dict[str, Reseed] = {}
+        self.reseed_revisions: dict[str, int] = {}
         self._reported_at: dict[str, float] = {}
         self._answered_at: float | None = None
 
@@ -167,6 +171,10 @@ class MeshView:
             name = REBUILDS.name(key)
             self.rebuilds = _with(self.rebuilds, name, REBUILDS.decode(entry.value) if entry else None)
             self.rebuild_revisions = _with(self.rebuild_revisions, name, entry.revision if entry else None)
+        elif key.startswith(RESEEDS.prefix):
+            name = RESEEDS.name(key)
+            self.reseeds = _with(self.reseeds, name, RESEEDS.decode(entry.value) if entry else None)
+            self.reseed_revisions = _with(self.reseed_revisions, name, entry.revision if entry else None)
         elif key.startswith(FAILOVERS.prefix):
             name = FAILOVERS.name(key)
             self.failovers = _with(self.failovers, name, FAILOVERS.decode(entry.value) if entry else None)

@@ -658,7 +658,9 @@ async def test_fm25_a_seed_stands_for_what_retention_dropped(place: Place, log: 
 
 @pytest.mark.parametrize("reopen", [False, True])
 @pytest.mark.parametrize("held", [0, 2])
-async def test_fm25_a_log_that_was_sown_goes_on_behind_the_seed(place: Place, log: Log, held: int, reopen: bool) -> None:
+async def test_fm25_a_log_that_was_sown_goes_on_behind_the_seed(
+    place: Place, log: Log, held: int, reopen: bool
+) -> None:
     giving, chain = await MemoryLog.open(), Chain("us")
     batches = chain.take(5)
     for each in (giving, log):

@@ -27,8 +27,10 @@ from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.documents import CLUSTERS, LEASES, REPORTS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.failovers import Failovers
+from omnirelay.runtime.links import Links
 from omnirelay.runtime.planning import Planner
 from omnirelay.runtime.rebuilding import Rebuilding
+from omnirelay.runtime.reseeding import Reseeding
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
 from omnirelay.testing.memory_coordination import MemoryCoordination
@@ -112,6 +114,14 @@ class Mesh:
             clusters=self.clusters,
             divergences=self.divergences,
             rebuilding=Rebuilding("us-east", self.log, self.view, self.auditor, self.clock),
+            reseeding=Reseeding(
+                "us-east",
+                self.sequencer,
+                Links(self.sequencer, self.clock, Timing()),
+                self.view,
+                self.auditor,
+                self.clock,
+            ),
             auditor=self.auditor,
             access=self.policy,
             readiness=lambda: self.unready,

@@ -334,3 +334,21 @@ class TestRebuild:
         refused = await mesh.call(who, "POST", path, json=body)
         assert (refused.status_code, refused.json()["code"]) == (status, code)
         assert mesh.view.rebuilds == {}
+
+
+class TestReseed:
+    PATH = "/control/clusters/ap-south/reseed"
+
+    async def test_fm25_a_reseed_is_asked_for_by_an_admin_and_audited(self, mesh):
+        refused = await mesh.call("root", "POST", self.PATH, json=BURNT)
+        assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_reseed")
+        await mesh.report("ap-south", deleted=("us-east",))
+        refused = await mesh.call("alice", "POST", self.PATH, json=BURNT)
+        assert (refused.status_code, mesh.view.reseeds) == (403, {})
+        dry = await mesh.call("root", "POST", self.PATH, params={"dry_run": True}, json=BURNT)
+        assert (dry.status_code, mesh.view.reseeds) == (202, {})
+        answer = await mesh.call("root", "POST", self.PATH, json=BURNT)
+        assert answer.json()["origins"] == ["us-east"]
+        assert (await mesh.call("root", "POST", self.PATH, json=BURNT)).json() == answer.json()
+        entry = (await mesh.auditor.entries(0, 100))[-1]
+        assert (entry.action, entry.actor, entry.why) == ("cluster.reseed", "token/root", "its disk burnt")

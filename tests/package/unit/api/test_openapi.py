@@ -9,6 +9,7 @@ PATHS = {
     "/control/clusters": {"get", "post"},
     "/control/clusters/{cluster_id}": {"get", "put", "patch", "delete"},
     "/control/clusters/{cluster_id}/rebuild": {"post"},
+    "/control/clusters/{cluster_id}/reseed": {"post"},
     "/control/clusters/{cluster_id}/replication": {"get"},
     "/control/routing": {"get"},
     "/control/routing/readers": {"get"},

@@ -169,6 +169,8 @@ class ControlApi:
                 return 201, self.clusters[body["cluster_id"]], '"1"'
             case ("POST", "clusters", name, "rebuild"):
                 return 202, {"cluster": name, "origin": name, "incarnation": 2, **body}, ""
+            case ("POST", "clusters", name, "reseed"):
+                return 202, {"cluster": name, "origins": ["us-east"], **body}, ""
             case (_, "clusters", name):
                 return self._cluster(method, name, body, headers)
             case ("GET", "routing", "readers"):

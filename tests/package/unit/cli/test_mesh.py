@@ -157,3 +157,10 @@ def test_fm35_a_cluster_is_rebuilt_by_an_explicit_command(api, run):
     method, path, _, body, _ = api.requests[-1]
     assert (method, path) == ("POST", "/control/clusters/us-east/rebuild")
     assert body == {"change_ticket": "CHG-7", "reason": "its disk burnt"}
+
+
+def test_fm25_a_cluster_is_reseeded_by_an_explicit_command(api, run):
+    told = ["mesh", "clusters", "reseed", "ap-south", "--change-ticket", "CHG-9", "--reason", "its line was down"]
+    assert run(*told).exit_code == 2, "without a terminal it needs --yes"
+    assert "ap-south takes a seed of us-east" in run(*told, "--yes").stderr
+    assert api.requests[-1][:2] == ("POST", "/control/clusters/ap-south/reseed")

@@ -1,11 +1,17 @@
 """What retention holds back for a peer that lags, and what is said of it before it is too late (fm25)."""
 
+import asyncio
 import logging
 
-from tests.package.unit.runtime.mesh import Producer, running_mesh
+import pytest
+from tests.package.unit.runtime.mesh import ALICE, Producer, running_mesh
+from tests.package.unit.runtime.test_planned import move
 from tests.package.unit.runtime.virtual import in_virtual_time
 
+from omnirelay.errors import BadRequest, NothingToReseed, ResumePointDeleted
+from omnirelay.ports.streams import SeedPart
 from omnirelay.runtime.retaining import LOOK_SECONDS, RetentionSettings
+from omnirelay.testing.memory_log import MemoryDisk
 
 CAP_BYTES = 10_000
 FOREVER_MS = 10**12
@@ -74,3 +80,119 @@ async def test_fm25_a_peer_that_catches_up_is_fine_again(tmp_path, caplog):
         mesh.mend()
         await mesh.until(lambda: used(active, "ap-south") == 0.0)
         assert "below half of the cap again" in caplog.text
+
+
+# --- re-seeding ---------------------------------------------------------------------------------------------------
+
+
+async def fall_behind(mesh):
+    """ap-south is away while what it lacks is published and dropped by everybody else. Another producer is idle since
+    before that. Returns the sequence from which on us-east's log is kept."""
+    active = mesh["us-east"]
+    isolate(mesh, "ap-south")
+    await Producer(active, "idle").publish("of old")
+    await fill(mesh, 3.0)
+    await mesh.until(lambda: all(oldest(mesh[name]) > 10 for name in ("us-east", "eu-west")), seconds=300)
+    mesh.mend()
+    await mesh.until(lambda: mesh["eu-west"].replicator.view.reports["ap-south"].deleted)
+
+
+def oldest(site):
+    return site.disk.origins["us-east"].floor.sequence + 1
+
+
+async def ask(site, cluster="ap-south", **options):
+    return await site.replicator.reseeding.request(cluster, "CHG-9", "its line was down", ALICE, **options)
+
+
+SMALL = RetentionSettings(FOREVER_MS, 0, CAP_BYTES)
+
+
+@in_virtual_time
+async def test_fm25_a_cluster_that_fell_behind_retention_is_reseeded_when_it_is_told_to(tmp_path):
+    async with running_mesh(tmp_path, retention=SMALL) as mesh:
+        active, lost = mesh["us-east"], mesh["ap-south"]
+        await Producer(active).publish("before")
+        await mesh.settle()
+        await fall_behind(mesh)
+        await asyncio.sleep(60.0)
+        assert lost.vector == {"us-east": 1}, "nothing is left out by itself"
+        [problem] = lost.replicator.reporter.problems()
+        assert "omnirelay mesh clusters reseed ap-south" in problem
+        reseed = await ask(mesh["eu-west"])
+        assert reseed.origins == ("us-east",)
+        await mesh.until(lambda: lost.vector == active.vector)
+        await mesh.until(lambda: lost.replicator.view.reseeds == {})
+        assert lost.replicator.reporter.problems() == []
+        assert lost.log.heads == active.log.heads, "to the same end, with the same digest"
+        end = oldest(lost) - 1
+        assert await lost.log.read("us-east", end, 1 << 30) == await active.log.read("us-east", end, 1 << 30)
+        with pytest.raises(ResumePointDeleted):
+            await lost.log.read("us-east", 0, 1)
+        entries = [e for e in await active.replicator.auditor.entries(0, 1000) if e.subject == "clusters/ap-south"]
+        assert [(e.action, e.actor) for e in entries] == [
+            ("cluster.reseed", "token/alice"),
+            ("cluster.reseeded", "cluster/ap-south"),
+        ]
+        head = active.log.heads["us-east"]
+        assert entries[-1].after["proven"] == {"us-east": f"{head.sequence} {head.digest.hex()}"}
+
+
+@in_virtual_time
+async def test_fm25_a_reseeded_cluster_knows_what_producers_sent_before_and_can_be_promoted(tmp_path):
+    async with running_mesh(tmp_path, retention=SMALL) as mesh:
+        active, lost = mesh["us-east"], mesh["ap-south"]
+        await fall_behind(mesh)
+        await ask(mesh["eu-west"])
+        await mesh.until(lambda: lost.vector == active.vector and not lost.replicator.view.reseeds)
+        await asyncio.sleep(10.0)
+        await move(mesh, "ap-south")
+        retried = await Producer(lost, "idle").resend(1, "of old")
+        assert retried.duplicate, "its batch was dropped before the seed was taken"
+        await Producer(lost, "idle").publish("new")
+        await mesh.settle()
+
+
+@in_virtual_time
+async def test_fm25_a_cluster_that_comes_back_with_nothing_at_all_is_reseeded_too(tmp_path):
+    async with running_mesh(tmp_path, retention=SMALL) as mesh:
+        active, lost = mesh["us-east"], mesh["ap-south"]
+        await fall_behind(mesh)
+        await lost.kill()
+        lost.disk = MemoryDisk()
+        await lost.start()
+        await mesh.until(lost.replicator.links.deleted)
+        await mesh.until(lambda: active.replicator.view.reports["ap-south"].deleted)
+        await ask(active)
+        await mesh.until(lambda: lost.vector == active.vector and not lost.replicator.view.reseeds)
+
+
+@in_virtual_time
+async def test_fm25_a_reseed_is_refused_where_everything_comes_by_itself(tmp_path):
+    async with running_mesh(tmp_path, retention=SMALL) as mesh:
+        await Producer(mesh["us-east"]).publish("a")
+        with pytest.raises(NothingToReseed):
+            await ask(mesh["eu-west"])
+        await fall_behind(mesh)
+        await mesh.until(lambda: mesh["eu-west"].replicator.view.reports["ap-south"].deleted)
+        assert (await ask(mesh["eu-west"], dry_run=True)).origins == ("us-east",)
+        assert mesh["eu-west"].replicator.view.reseeds == {}, "a dry run changes nothing"
+        with pytest.raises(BadRequest):
+            await mesh["eu-west"].replicator.reseeding.request("ap-south", "CHG-9", " ", ALICE)
+
+
+@in_virtual_time
+async def test_fm25_a_seed_that_nobody_asked_for_is_refused(tmp_path):
+    async with running_mesh(tmp_path, retention=SMALL) as mesh:
+        active, lost = mesh["us-east"], mesh["ap-south"]
+        await fall_behind(mesh)
+        seed = await active.log.seed_of("us-east")
+        before = dict(lost.log.heads)
+
+        async def pushed(stream, progress, moved, seeds):
+            await stream.send(SeedPart(seed, True))
+            await asyncio.Event().wait()
+
+        active.replicator.outbound._send = pushed
+        await mesh.until(lambda: "was not asked for" in lost.replicator.links.of("us-east").problem)
+        assert dict(lost.log.heads) == before
