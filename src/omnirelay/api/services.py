@@ -11,6 +11,8 @@ from omnirelay.runtime.audit import Auditor
 from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.failovers import Failovers
+from omnirelay.runtime.rebuilding import Rebuilding
+from omnirelay.runtime.reseeding import Reseeding
 from omnirelay.runtime.view import MeshView
 
 
@@ -26,6 +28,8 @@ class Services:
     failovers: Failovers
     clusters: Clusters
     divergences: Divergences
+    rebuilding: Rebuilding
+    reseeding: Reseeding
     auditor: Auditor
     access: AccessPolicy
     readiness: Callable[[], list[str]]

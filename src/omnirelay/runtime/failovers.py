@@ -61,7 +61,9 @@ class Failovers:
         planner: Planner,
         new_id: Callable[[int], str],
         verify_token: Callable[[DemotionToken, str], None],
+        policy: approvals.ApprovalPolicy = approvals.NO_FLOOR,
     ) -> None:
+        self.policy = policy
         self._store = store
         self._planner = planner
         self._view = view
@@ -89,14 +91,15 @@ class Failovers:
     async def plan(self, request: Request, actor: Actor, run_url: str, dry_run: bool) -> tuple[Failover, bool]:
         """A plan with its preflight, and whether it is new. The same request finds the open plan that it made before.
 
-        Raises PreflightFailed with the checks when one fails; nothing is stored then.
+        Raises ApprovalsBelowFloor, PreflightFailed with the checks when one fails; nothing is stored then.
         """
+        self.policy.require(request)
         await self._view.refresh()
         existing = self._same(request, actor)
         if existing is not None:
             return existing, False
         source, request = self._planner.resolve(request)
-        checks = self._planner.checks(request, source)
+        checks = await self._planner.checks(request, source)
         self._refuse_failed(checks)
         id = "" if dry_run else self._new_id(self._clock.wall_ms())
         failover = self._planner.make(id, request, source, checks, actor, run_url)
@@ -170,7 +173,7 @@ class Failovers:
         await self._view.refresh()
         failover, _ = await self.load(failover_id)
         if name == "preflight":
-            return self._preflight(failover)
+            return await self._preflight(failover)
         done = _DONE.get(name)
         if done is None:
             raise BadRequest(f"there is no step {name!r}; there are {', '.join([*_DONE, 'preflight'])}")
@@ -181,6 +184,9 @@ class Failovers:
         checks: tuple[Check, ...] = ()
         predicted = failover
         if not _under_way(name, failover):
+            if name in ("drain", "promote"):
+                # A plan may have been made where the configuration was another.
+                self.policy.require(failover.request)
             predicted = change(failover)
             if name == "drain" or (name == "promote" and failover.request.mode is Mode.EMERGENCY):
                 checks = await self._gate(failover)
@@ -212,18 +218,18 @@ class Failovers:
 
         return await self.mutate(failover_id, once, actor, f"failover.{name}", reason)
 
-    def _preflight(self, failover: Failover) -> StepResult:
+    async def _preflight(self, failover: Failover) -> StepResult:
         """Judges again while nothing has started; afterwards the lock and the drain would fail their own checks."""
         if failover.state not in (State.AWAITING_APPROVAL, State.APPROVED):
             return StepResult(failover, True, failover.checks)
-        checks = self._planner.checks(failover.request, failover.source)
+        checks = await self._planner.checks(failover.request, failover.source)
         self._refuse_failed(checks, failover.id)
         return StepResult(failover, True, checks)
 
     async def _gate(self, failover: Failover) -> tuple[Check, ...]:
         """The cheap gate: everything is checked once more while the source is still serving."""
         await self._refuse_locked(failover)
-        checks = self._planner.checks(failover.request, failover.source)
+        checks = await self._planner.checks(failover.request, failover.source)
         self._refuse_failed(checks, failover.id)
         return checks
 
@@ -232,7 +238,8 @@ class Failovers:
         if failover.request.mode is not Mode.EMERGENCY:
             return self._promote(failover, actor)[0]
         predictions = self._planner.predictions(failover.request, failover.source)
-        return emergency_workflow.start(failover, self._view.routing, predictions, actor.principal, self._now())
+        heard = self._planner.last_heard(failover.source)
+        return emergency_workflow.start(failover, self._view.routing, predictions, actor.principal, self._now(), heard)
 
     def _promote(self, failover: Failover, actor: Actor) -> tuple[Failover, RoutingDocument]:
         if failover.request.mode is Mode.EMERGENCY:
