@@ -74,6 +74,13 @@ class BatchTooLarge(BadRequest):
     hint = "Send batches of at most {max_batch_bytes} bytes."
 
 
+class MessageTooLarge(BatchTooLarge):
+    """gRPC itself refused the message before anything of ours saw it, so it tells no more than its sizes."""
+
+    code = "message_too_large"
+    hint = "Nothing was stored. Send batches of at most the max_batch_bytes that the stream was opened with."
+
+
 class RequestTooLarge(BadRequest):
     code, http = "request_too_large", 413
     hint = "Send a request body of at most {max_bytes} bytes."
@@ -195,6 +202,11 @@ class IdempotencyKeyReused(Conflict):
     hint = "Use a new Idempotency-Key for a different request."
 
 
+class ProducerSuperseded(Conflict):
+    code = "producer_superseded"
+    hint = "Give each running producer its own id; {producer_id} was opened by another one since."
+
+
 # --- Refused --------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +247,13 @@ class TicketRefused(Refused):
     hint = "Mend what the ticket system says, then: omnirelay mesh failovers ticket {failover_id}"
 
 
+class ApprovalsBelowFloor(Refused):
+    """Details: `required`, the least that the configuration allows."""
+
+    code, exit_code = "approvals_below_floor", 4
+    hint = "Make a plan that asks for at least {required} (limits.approvals_required), or for no number at all."
+
+
 class PlanExpired(Refused):
     code, exit_code = "plan_expired", 4
     hint = "The plan was valid until {expires_at}; make a new one."
@@ -268,6 +287,16 @@ class TokenInvalid(Refused):
 class ClusterInUse(Refused):
     code = "cluster_in_use"
     hint = "Move the namespaces {namespaces} to another cluster first: omnirelay mesh clusters promote TARGET"
+
+
+class LogNotLost(Refused):
+    code = "log_not_lost"
+    hint = "Nothing is to be rebuilt; see what {cluster} says of itself: omnirelay mesh clusters show {cluster}"
+
+
+class NothingToReseed(Refused):
+    code = "nothing_to_reseed"
+    hint = "What {cluster} lacks comes by itself: omnirelay mesh clusters replication status"
 
 
 class DataDirInUse(Refused):
@@ -346,6 +375,16 @@ class RpoExceeded(Unavailable):
     )
 
 
+class CursorAhead(Unavailable):
+    """A reader comes with an epoch that this cluster does not know (yet)."""
+
+    code = "cursor_ahead"
+    hint = (
+        "This cluster may be behind: read from another one, or try again. If no cluster knows the epoch, the cursor is "
+        "of another mesh: omnirelay mesh routing show"
+    )
+
+
 class ShuttingDown(Unavailable):
     code = "shutting_down"
     hint = "This replicator is stopping; use another one."
@@ -395,8 +434,9 @@ class HistoryDiverged(HistoryError):
 class LogRebuilt(HistoryError):
     code, http, grpc = "log_rebuilt", 409, "FAILED_PRECONDITION"
     hint = (
-        "{origin} must not write sequences again that others hold: restore its data directory, or promote another "
-        "cluster: omnirelay mesh clusters promote TARGET --emergency"
+        "{origin} must not write sequences again that others hold: restore its data directory; or promote another "
+        "cluster (omnirelay mesh clusters promote TARGET --emergency) and begin a new log: "
+        "omnirelay mesh clusters rebuild {cluster}"
     )
 
 
@@ -407,7 +447,10 @@ class IllegalOrigin(HistoryError):
 
 class ResumePointDeleted(HistoryError):
     code, http, grpc = "resume_point_deleted", 410, "OUT_OF_RANGE"
-    hint = "Retention removed {origin} up to {oldest}; re-seed the reader or start from the earliest."
+    hint = (
+        "{origin} is kept from {oldest} on. A reader starts from the earliest; a cluster is re-seeded: "
+        "omnirelay mesh clusters reseed CLUSTER"
+    )
 
 
 class PositionMismatch(HistoryError):

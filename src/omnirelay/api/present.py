@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from omnirelay.api import schemas
 from omnirelay.failover import report
+from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.approvals import is_approved
 from omnirelay.failover.audit_chain import START_DIGEST, AuditEntry
 from omnirelay.failover.divergence import Divergence, exact_ranges
@@ -13,6 +14,7 @@ from omnirelay.failover.dossier import Dossier, due
 from omnirelay.failover.events import Event
 from omnirelay.failover.evidence import FRESH_SECONDS, ClusterReport, LinkReport, PeerReport
 from omnirelay.failover.modes import machine
+from omnirelay.failover.outage import measured_outage
 from omnirelay.failover.record import Check, Failover, LossRange
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import ReplicationStatus
@@ -113,6 +115,7 @@ def _peer(name: str, seen: PeerReport, fresh: bool) -> schemas.Peer:
         clock_skew_seconds=seen.clock_skew_seconds,
         digest_agrees=seen.digest_agrees if fresh else None,
         transport=seen.transport or None,
+        retention_used_ratio=seen.retention_used,
     )
 
 
@@ -144,12 +147,23 @@ def _route(view: MeshView, route: Route) -> schemas.NamespaceRoute:
     )
 
 
+def readers(found: Acknowledgement) -> schemas.Readers:
+    return schemas.Readers(
+        routing_version=found.routing_version,
+        clusters_behind=list(found.clusters_behind),
+        clusters_unknown=list(found.clusters_unknown),
+        readers=found.readers,
+        readers_behind=found.readers_behind,
+        late=[schemas.LateReader(cluster=late.cluster, **asdict(late.reader)) for late in found.late],
+    )
+
+
 # --- failovers ------------------------------------------------------------------------------------------------
 
 
 def failover(record: Failover, checks: tuple[Check, ...] = (), dossier: Dossier | None = None) -> schemas.FailoverModel:
     """`checks` are fresher ones than those that the plan was made with; `dossier` is what the ticket holds."""
-    request, plan = record.request, record.plan
+    request, plan, outage = record.request, record.plan, measured_outage(record)
     return schemas.FailoverModel(
         id=record.id,
         mode=request.mode,
@@ -187,7 +201,8 @@ def failover(record: Failover, checks: tuple[Check, ...] = (), dossier: Dossier 
         journal=list(record.journal),
         problem=record.problem,
         routing_version=record.routing_version,
-        measured_outage_seconds=report.measured_outage_seconds(record),
+        measured_outage_seconds=outage.seconds if outage else None,
+        outage_basis=outage.basis if outage else None,
         next=[command for event, command in COMMANDS.items() if machine(record).allows(record.state, event)],
     )
 
@@ -214,8 +229,8 @@ def _ticket(record: Failover, dossier: Dossier | None) -> schemas.TicketModel | 
     )
 
 
-def evidence(record: Failover, audit: tuple[int, int] | None) -> schemas.Report:
-    request = record.request
+def evidence(record: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> schemas.Report:
+    request, outage = record.request, measured_outage(record)
     return schemas.Report(
         failover_id=record.id,
         state=record.state.value,
@@ -232,7 +247,8 @@ def evidence(record: Failover, audit: tuple[int, int] | None) -> schemas.Report:
         plan_hash=record.plan.hash,
         approvals=list(record.approvals),
         timings=report.timings(record),
-        measured_outage_seconds=report.measured_outage_seconds(record),
+        measured_outage_seconds=outage.seconds if outage else None,
+        outage_basis=outage.basis if outage else None,
         measured_loss_records=report.measured_loss_records(record),
         predicted_loss_records=record.plan.predicted_loss_records,
         predicted_outage_seconds=record.plan.predicted_outage_seconds,
@@ -247,6 +263,7 @@ def evidence(record: Failover, audit: tuple[int, int] | None) -> schemas.Report:
         checks=list(record.checks),
         journal=list(record.journal),
         audit=schemas.AuditRange(first=audit[0], last=audit[1]) if audit else None,
+        readers=readers(noticed),
     )
 
 

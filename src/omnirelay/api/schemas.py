@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from omnirelay.failover.dossier import Posting
+from omnirelay.failover.outage import Basis
 from omnirelay.failover.record import (
     Approval,
     Check,
@@ -93,6 +94,30 @@ class ClusterPatch(Asked):
     maintenance: bool | None = None
 
 
+class ReseedModel(Answer):
+    cluster: str
+    origins: list[str] = Field(description="The logs of which it accepts a seed.")
+    by: str
+    at: str
+    change_ticket: str
+    reason: str
+
+
+class RecoveryBody(Asked):
+    change_ticket: Required
+    reason: Required
+
+
+class RebuildModel(Answer):
+    cluster: str
+    origin: str = Field(description="The log that was lost.")
+    incarnation: int = Field(description="The one that the cluster begins.")
+    by: str
+    at: str
+    change_ticket: str
+    reason: str
+
+
 Status = Literal["streaming", "catching_up", "stalled", "disconnected", "fenced", "unknown"]
 
 
@@ -114,6 +139,9 @@ class Peer(Answer):
     clock_skew_seconds: float | None
     digest_agrees: bool | None
     transport: str | None
+    retention_used_ratio: float | None = Field(
+        description="Of this cluster's retention cap, what is held back for the peer; from 1 on it is not waited for."
+    )
 
 
 class OwnedNamespace(Answer):
@@ -196,6 +224,27 @@ class Routing(Answer):
     coordination: Coordination
 
 
+class LateReader(Answer):
+    """A reader that has not acknowledged the current epoch of its namespace."""
+
+    cluster: str = Field(description="Where it reads.")
+    namespace: str
+    consumer: str = Field(description="As it names itself; may be empty.")
+    principal: str
+    epoch: int = Field(description="The highest that it has acknowledged; 0 if none.")
+
+
+class Readers(Answer):
+    """Who has taken notice of the routing as it is now."""
+
+    routing_version: int
+    clusters_behind: list[str] = Field(description="They show an older document.")
+    clusters_unknown: list[str] = Field(description="They do not report, so who reads there is not known.")
+    readers: int
+    readers_behind: int = Field(description="How many have not acknowledged the current epoch.")
+    late: list[LateReader] = Field(description="Who they are; of very many a part.")
+
+
 # --- failovers ------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +258,7 @@ class LimitsModel(Asked):
     cooldown_seconds: float = Field(default=0.0, ge=0, le=604_800, allow_inf_nan=False)
     plan_valid_seconds: float = Field(default=3600.0, gt=0, le=604_800, allow_inf_nan=False)
     approvals_required: int | None = Field(
-        default=None, ge=1, le=20, description="By default 1; none for an emergency, whose loss is accepted in writing."
+        default=None, ge=0, le=20, description="Not fewer than the configuration says, which is also the default."
     )
 
 
@@ -324,6 +373,7 @@ class FailoverModel(Answer):
     problem: str
     routing_version: int = Field(description="Of the document that promoted the target; 0 before.")
     measured_outage_seconds: float | None
+    outage_basis: Basis | None = Field(description="From when on; since `source_last_heard` it is a bound.")
     next: list[str] = Field(description="Commands that are legal now.")
 
 
@@ -363,6 +413,7 @@ class Report(Answer):
     approvals: list[Approval]
     timings: dict[str, str | None]
     measured_outage_seconds: float | None
+    outage_basis: Basis | None = Field(description="From when on; since `source_last_heard` it is a bound.")
     measured_loss_records: int | None
     predicted_loss_records: int
     predicted_outage_seconds: float
@@ -375,6 +426,7 @@ class Report(Answer):
     checks: list[Check]
     journal: list[JournalEntry]
     audit: AuditRange | None
+    readers: Readers = Field(description="Of these namespaces, as it is now.")
 
 
 # --- divergence -----------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from omnirelay.runtime.audit import Auditor
 from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.failovers import Failovers
+from omnirelay.runtime.rebuilding import Rebuilding
+from omnirelay.runtime.reseeding import Reseeding
 from omnirelay.runtime.tickets import TicketDesk
 from omnirelay.runtime.view import MeshView
 
@@ -28,6 +30,8 @@ class Services:
     tickets: TicketDesk
     clusters: Clusters
     divergences: Divergences
+    rebuilding: Rebuilding
+    reseeding: Reseeding
     auditor: Auditor
     access: AccessPolicy
     readiness: Callable[[], list[str]]

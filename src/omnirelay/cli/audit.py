@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,15 @@ def list_(session: Session, after: int, limit: int | None, copy: Path | None) ->
 
 @audit.command
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--head", metavar="DIGEST", help="The digest that the last entry must have.")
+@click.option("--head", metavar="NUMBER:DIGEST", help="What the last entry must be, known from elsewhere.")
 def verify(file: Path, head: str | None) -> None:
-    """Check a copy of the audit chain offline; names the first broken entry."""
+    """Check a copy of the audit chain offline; names the first broken entry.
+
+    A copy whose end was cut off is a chain all the same: only --head shows that nothing is missing there.
+    """
     from omnirelay.failover.audit_chain import verify_copy
+
+    number, digest = _head(head)
 
     with file.open("rb") as lines:
         count = 0
@@ -54,10 +60,24 @@ def verify(file: Path, head: str | None) -> None:
                 count += 1
                 yield line
 
-        broken = verify_copy(counted(), head)
+        broken = verify_copy(counted(), digest)
+    if count == 0:
+        raise AuditBroken(f"{file} holds no entry, so there is nothing that it proves", number=1)
     if broken is not None:
         raise AuditBroken(f"entry {broken.number} of {file} is broken: {broken.reason}", number=broken.number)
-    click.echo(f"{count} entries verified")
+    if number not in (None, count):
+        raise AuditBroken(f"{file} ends at entry {count}, and the head is entry {number}", number=count + 1)
+    click.echo(f"{count} entries verified" + ("" if digest else "; that none is missing at the end takes --head"))
+
+
+def _head(text: str | None) -> tuple[int | None, str | None]:
+    """Of `NUMBER:DIGEST`, or of a digest alone."""
+    if text is None:
+        return None, None
+    number, colon, digest = text.rpartition(":")
+    if not re.fullmatch("[0-9a-f]{64}", digest) or (colon and not number.isdecimal()):
+        raise click.UsageError(f"--head {text!r} is not NUMBER:DIGEST with a digest of 64 hexadecimal characters")
+    return int(number) if colon else None, digest
 
 
 class AuditBroken(HistoryDiverged):

@@ -66,14 +66,57 @@ def apply(session: Session, source: Any, dry_run: bool) -> None:
 @connected
 def delete(session: Session, cluster_id: str, change_ticket: str, yes: bool, dry_run: bool) -> None:
     """Remove a cluster that owns nothing from the mesh."""
-    if not (yes or dry_run):
-        if not sys.stdin.isatty():
-            raise click.UsageError("without a terminal this needs --yes")
-        if click.prompt(f"Type the cluster's name ({cluster_id}) to go on", err=True).strip() != cluster_id:
-            raise click.UsageError("that is another name; nothing was done")
+    _confirm(cluster_id, yes or dry_run)
     etag = session.client.cluster(cluster_id).etag
     session.client.delete_cluster(cluster_id, etag=etag, change_ticket=change_ticket, dry_run=dry_run)
     session.output.note(f"{cluster_id}: {'may be deleted' if dry_run else 'deleted'}")
+
+
+@clusters.command
+@click.argument("cluster_id")
+@click.option("--change-ticket", required=True, help="The change that covers it.")
+@click.option("--reason", required=True, help="How the log was lost; for the audit.")
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option("--dry-run", is_flag=True, help="Check, change nothing.")
+@connected
+def rebuild(session: Session, cluster_id: str, change_ticket: str, reason: str, yes: bool, dry_run: bool) -> None:
+    """Let a cluster that has lost its own log begin a new one, under a new name.
+
+    What it wrote comes back from its peers, as far as they have it; its namespaces must be active elsewhere by now.
+    """
+    _confirm(cluster_id, yes or dry_run)
+    begun = session.client.rebuild_cluster(cluster_id, change_ticket=change_ticket, reason=reason, dry_run=dry_run)
+    verb = "may go on" if dry_run else "goes on"
+    session.output.show(begun, lambda: [Table((), [("lost", begun["origin"]), ("incarnation", begun["incarnation"])])])
+    session.output.note(f"{cluster_id} {verb} as {cluster_id}~{begun['incarnation']}: omnirelay mesh clusters show")
+
+
+@clusters.command
+@click.argument("cluster_id")
+@click.option("--change-ticket", required=True, help="The change that covers it.")
+@click.option("--reason", required=True, help="How it fell behind; for the audit.")
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option("--dry-run", is_flag=True, help="Check, change nothing.")
+@connected
+def reseed(session: Session, cluster_id: str, change_ticket: str, reason: str, yes: bool, dry_run: bool) -> None:
+    """Let a cluster that fell behind retention go on, without what was dropped while it was away.
+
+    What it holds of those logs up to there is dropped too; readers that are further behind are told so.
+    """
+    _confirm(cluster_id, yes or dry_run)
+    begun = session.client.reseed_cluster(cluster_id, change_ticket=change_ticket, reason=reason, dry_run=dry_run)
+    session.output.show(begun, lambda: [Table((), [("cluster", begun["cluster"]), ("logs", begun["origins"])])])
+    verb = "would take" if dry_run else "takes"
+    session.output.note(f"{cluster_id} {verb} a seed of {', '.join(begun['origins'])}: omnirelay mesh clusters show")
+
+
+def _confirm(cluster_id: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("without a terminal this needs --yes")
+    if click.prompt(f"Type the cluster's name ({cluster_id}) to go on", err=True).strip() != cluster_id:
+        raise click.UsageError("that is another name; nothing was done")
 
 
 def _apply(session: Session, body: dict[str, Any], dry_run: bool) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def links_of(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "lag_bytes": outbound.get("lag_bytes"),
                     "lag_seconds": outbound.get("lag_seconds"),
                     "receiver_lag_seconds": inbound.get("lag_seconds"),
+                    "retention_used_ratio": sender.get("retention_used_ratio"),
                     "digest_agrees": receiver.get("digest_agrees"),
                     "last_contact": receiver.get("last_contact"),
                 }
@@ -63,7 +64,8 @@ def links_of(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def links_table(links: list[dict[str, Any]]) -> Table:
-    columns = ("link", "status", "records", "bytes", "seconds", "seen by target", "digests agree", "last contact")
+    figures = ("records", "bytes", "seconds", "seen by target", "retained")
+    columns = ("link", "status", *figures, "digests agree", "last contact")
     rows = [
         (
             f"{link['source']} -> {link['target']}",
@@ -72,12 +74,17 @@ def links_table(links: list[dict[str, Any]]) -> Table:
             link["lag_bytes"],
             link["lag_seconds"],
             link["receiver_lag_seconds"],
+            _percent(link["retention_used_ratio"]),
             link["digest_agrees"],
             link["last_contact"],
         )
         for link in links
     ]
     return Table(columns, rows)
+
+
+def _percent(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:.0%} of cap"
 
 
 def _worse(*statuses: str | None) -> str:

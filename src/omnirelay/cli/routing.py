@@ -24,6 +24,31 @@ def show(session: Session, namespace: str) -> None:
     session.output.show(document, lambda: [_current(document), _history(document)])
 
 
+@routing.command
+@click.option("--namespace", default="", help="Only of this one.")
+@connected
+def readers(session: Session, namespace: str) -> None:
+    """Show which clusters and readers go by the routing as it is now, and who does not yet."""
+    found = session.client.readers(namespace)
+    session.output.show(found, lambda: [_noticed(found), _late(found)])
+
+
+def _noticed(found: dict[str, Any]) -> Table:
+    rows = [
+        ("readers", found["readers"]),
+        ("have not acknowledged", found["readers_behind"]),
+        ("clusters behind", found["clusters_behind"] or "-"),
+        ("clusters unknown", found["clusters_unknown"] or "-"),
+    ]
+    return Table((), rows, f"Routing version {found['routing_version']}")
+
+
+def _late(found: dict[str, Any]) -> Table:
+    names = ("cluster", "namespace", "consumer", "principal", "epoch")
+    rows = [[late[name] or "-" if name == "consumer" else late[name] for name in names] for late in found["late"]]
+    return Table(("reads at", *names[1:]), rows, "Readers that have not acknowledged it")
+
+
 def _current(document: dict[str, Any]) -> Table:
     rows = [
         (name, route.get("active"), route.get("epoch"), route.get("endpoint"))

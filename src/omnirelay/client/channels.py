@@ -8,7 +8,8 @@ import grpc.aio
 from omnirelay.client.credentials import Credentials
 from omnirelay.errors import ConfigInvalid
 
-MAX_MESSAGE_BYTES = 64 << 20
+MAX_MESSAGE_BYTES = 65 << 20
+"""Twice the largest batch, which a replay may come to, and what is around it."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
@@ -52,6 +53,7 @@ class Consumer:
         namespace: str = "default",
         cursor: Cursor | None = None,
         start: Literal["earliest", "latest"] = "earliest",
+        consumer_id: str = "",
         credentials: Credentials | None = None,
         on_fence: Callable[[Fence], None] = lambda fence: None,
         silence_timeout_seconds: float = 10.0,
@@ -60,6 +62,9 @@ class Consumer:
     ) -> None:
         """`start` matters without a cursor only. A cluster that says nothing (it sends progress when idle) for
         `silence_timeout_seconds` is given up; after `reconnect_timeout_seconds` without any answer the error surfaces.
+
+        `consumer_id` is what operators see of a reader that has not taken notice of a new epoch; made up if it is
+        empty, and to be given once only among those of one certificate.
         """
         self._namespace = ids.namespace(namespace)
         self._reader = Reader(cursor)
@@ -71,6 +76,12 @@ class Consumer:
         self._reconnect_timeout = reconnect_timeout_seconds
         self._jitter = jitter
         self._heard_at = 0.0
+        self._id = ids.consumer_id(consumer_id) or f"consumer-{secrets.token_hex(6)}"
+        self._epoch = 0
+        """The highest that any cluster has told."""
+        self._told_epoch = 0
+        """The highest that the serving cluster was told to be known here."""
+        self._telling: asyncio.Task[None] | None = None
         self.vector = VersionVector()
         """What the serving cluster had applied when it sent the latest answer."""
 
@@ -88,6 +99,9 @@ class Consumer:
         await self.close()
 
     async def close(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
         await self._channels.close()
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
@@ -129,7 +143,10 @@ class Consumer:
 
     async def _stream(self, endpoint: str) -> AsyncGenerator[DeliveredBatch, None]:
         """One call from start to end. Raises the typed error that ended it."""
-        request = pb.SubscribeRequest(namespace=self._namespace, start_at=self._start)
+        request = pb.SubscribeRequest(
+            namespace=self._namespace, start_at=self._start, consumer_id=self._id, epoch=self._epoch
+        )
+        self._told_epoch = self._epoch
         if self._reader.cursor is not None:
             request.after.CopyFrom(codec.cursor_to_message(self._reader.cursor))
         call: _Call = events_pb2_grpc.EventServiceStub(self._channels.get(endpoint)).Subscribe(request)
@@ -137,6 +154,7 @@ class Consumer:
             while True:
                 response = await self._read(call, endpoint)
                 batch = self._receive(response)
+                self._acknowledge(endpoint)
                 if batch is not None:
                     yield batch
         except grpc.aio.AioRpcError as error:
@@ -161,14 +179,32 @@ class Consumer:
             self.vector = codec.vector_from_message(response.vector)
         match response.WhichOneof("message"):
             case "batch":
-                return self._reader.batch(codec.batch_from_message(response.batch))
+                batch = codec.batch_from_message(response.batch)
+                self._epoch = max(self._epoch, batch.header.epoch)
+                return self._reader.batch(batch)
             case "withdrawn":
                 self._reader.withdraw(codec.batch_from_message(response.withdrawn))
             case "fence":
+                self._epoch = max(self._epoch, response.fence.epoch)
                 cut = codec.cursor_from_message(response.fence.cut)
                 self._on_fence(self._reader.fence(cut, response.fence.epoch))
-            case "progress" if response.progress.HasField("delivered"):
-                self._reader.dealt_with(codec.cursor_from_message(response.progress.delivered))
+            case "progress":
+                self._epoch = max(self._epoch, response.progress.epoch)
+                if response.progress.HasField("delivered"):
+                    self._reader.dealt_with(codec.cursor_from_message(response.progress.delivered))
             case _:
                 pass  # a later version's message
         return None
+
+    def _acknowledge(self, endpoint: str) -> None:
+        """Tells the serving cluster of an epoch that it has just told. Reading never waits for that."""
+        if self._epoch > self._told_epoch and (self._telling is None or self._telling.done()):
+            self._told_epoch = self._epoch
+            self._telling = asyncio.create_task(self._tell(endpoint, self._epoch))
+
+    async def _tell(self, endpoint: str, epoch: int) -> None:
+        request = pb.AcknowledgeRequest(namespace=self._namespace, consumer_id=self._id, epoch=epoch)
+        stub = events_pb2_grpc.EventServiceStub(self._channels.get(endpoint))
+        # A cluster that cannot be told is told by the next subscription; one of an older version cannot at all.
+        with suppress(grpc.aio.AioRpcError):
+            await stub.Acknowledge(request, timeout=self._silence_timeout)

@@ -111,6 +111,16 @@ class ControlClient:
     def replication(self, cluster_id: str) -> Json:
         return self._json("GET", _path("clusters", cluster_id, "replication"))
 
+    def rebuild_cluster(self, cluster_id: str, *, change_ticket: str, reason: str, dry_run: bool = False) -> Json:
+        """Lets a cluster that has lost its own log begin a new one."""
+        body = {"change_ticket": change_ticket, "reason": reason}
+        return self._json("POST", _path("clusters", cluster_id) + "/rebuild", query=_dry(dry_run), body=body)
+
+    def reseed_cluster(self, cluster_id: str, *, change_ticket: str, reason: str, dry_run: bool = False) -> Json:
+        """Lets a cluster that fell behind retention go on without what was dropped meanwhile."""
+        body = {"change_ticket": change_ticket, "reason": reason}
+        return self._json("POST", _path("clusters", cluster_id) + "/reseed", query=_dry(dry_run), body=body)
+
     # --- routing --------------------------------------------------------------------------------------------------
 
     def routing(self, namespace: str = "") -> Resource:
@@ -119,6 +129,10 @@ class ControlClient:
     def watch_routing(self) -> Iterator[Json]:
         """The document now, then each time it changes."""
         return self._events("/control/routing/watch")
+
+    def readers(self, namespace: str = "") -> Json:
+        """Which clusters and readers go by the routing as it is now, and who does not."""
+        return self._json("GET", "/control/routing/readers", query={"namespace": namespace})
 
     # --- failovers ------------------------------------------------------------------------------------------------
 

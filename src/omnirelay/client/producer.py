@@ -28,6 +28,7 @@ from omnirelay.errors import (
     NotFound,
     OmniRelayError,
     ProducerGap,
+    ProducerSuperseded,
     RpoExceeded,
     TooFewClusters,
     Unavailable,
@@ -54,7 +55,8 @@ def is_final(error: OmniRelayError) -> bool:
     final: opening again tells where to go on."""
     if isinstance(error, ProducerGap):
         return False
-    return isinstance(error, BadRequest | AccessDenied | NotFound | ProducerIdInUse | AcknowledgedMissing)
+    shared = ProducerIdInUse | ProducerSuperseded
+    return isinstance(error, BadRequest | AccessDenied | NotFound | shared | AcknowledgedMissing)
 
 
 class Producer:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from omnirelay.config.durations import Bytes, Seconds, seconds, size_bytes
 from omnirelay.config.tickets import TicketSettings
 from omnirelay.errors import BadRequest, ConfigInvalid
+from omnirelay.failover.approvals import ApprovalPolicy
 from omnirelay.failover.lease import Timing, check_timing
 from omnirelay.model import ids
 from omnirelay.model.access import AccessPolicy, Scope
@@ -109,6 +110,19 @@ class RpoSettings(_Section):
         return None if self.max_lag is None else RpoGuard(self.max_lag, self.slow_from)
 
 
+class ApprovalSettings(_Section):
+    """The least number of approvals by others than the requester. Who plans may ask for more, and never for fewer; the
+    same in all clusters, or a plan of one is refused where another drives it."""
+
+    planned: Annotated[int, Field(ge=0, le=20)] = 1
+    """Of planned failovers and failbacks; 0: whoever may operate may do it alone."""
+    emergency: Annotated[int, Field(ge=0, le=20)] = 0
+    """Of emergencies, on top of the loss accepted in writing. Breaking the glass needs none."""
+
+    def policy(self) -> ApprovalPolicy:
+        return ApprovalPolicy(self.planned, self.emergency)
+
+
 class AccessRule(_Section):
     """What a certificate's identity may do. `principal` is `operator/alice`, or `client/*` for every client."""
 
@@ -135,6 +149,7 @@ class Settings(_Section):
     timing: TimingSettings = TimingSettings()
     log: LogSettings = LogSettings()
     rpo: RpoSettings = RpoSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
     access: tuple[AccessRule, ...] = ()
     tokens: tuple[TokenRule, ...] = ()
     tickets: TicketSettings | None = None

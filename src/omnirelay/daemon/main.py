@@ -28,18 +28,22 @@ from omnirelay.daemon.certificates import check_certificates
 from omnirelay.daemon.clock import SystemClock
 from omnirelay.daemon.host import HostFacts
 from omnirelay.errors import ConfigInvalid, OmniRelayError
+from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.record import Failover
 from omnirelay.model.record import Record
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.streams import ProtocolVersion
 from omnirelay.runtime.observation import Observation
-from omnirelay.runtime.replicator import Replicator, RetentionSettings, World
+from omnirelay.runtime.rebuilding import Restart
+from omnirelay.runtime.replicator import Replicator, World
+from omnirelay.runtime.retaining import RetentionSettings
 from omnirelay.runtime.tickets import TicketDuty
 from omnirelay.storage.log import SqliteLog
 from omnirelay.telemetry import logs, metrics
 from omnirelay.tickets import open_source
 from omnirelay.transport import signatures
 from omnirelay.transport.dialer import GrpcDialer
+from omnirelay.transport.prober import NetworkProbe
 from omnirelay.transport.server import GrpcServer
 from omnirelay.wire import codec
 
@@ -47,6 +51,8 @@ _log = logging.getLogger(__name__)
 
 PROTOCOL = ProtocolVersion(1, 1)
 STOP_SECONDS = 1.0
+LEAST_MESSAGE_BYTES = 256 * 1024
+"""However small batches may be, a replayed one with its provenance has room."""
 
 
 def check_config(path: Path) -> Settings:
@@ -68,15 +74,25 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    while await _serve_once(settings, stop):
+        _log.info("starting again, with a new log")
+
+
+async def _serve_once(settings: Settings, stop: asyncio.Event) -> bool:
+    """Whether to serve again: the log has been given a new name, so everything is to be made anew."""
     async with AsyncExitStack() as stack:
         replicator = await _start(settings, stack)
         stopping = asyncio.ensure_future(stop.wait())
         done, _ = await asyncio.wait([replicator, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if replicator in done:
-            # A loop ended by itself: a defect, and better a dead replicator than one that only looks alive.
-            replicator.result()
+            # Anything but a restart is a defect, and better a dead replicator than one that only looks alive.
+            try:
+                replicator.result()
+            except Restart:
+                return True
         _log.info("stopping")
+        return False
 
 
 async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None]:
@@ -84,7 +100,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
     clock = SystemClock()
     files = TlsFiles(settings.tls.ca, settings.tls.certificate, settings.tls.key)
     host = HostFacts(settings.data_dir, settings.tls.certificate)
-    max_message = 4 * settings.log.max_batch
+    max_message = max(4 * settings.log.max_batch, LEAST_MESSAGE_BYTES)
     log = await SqliteLog.open(settings.data_dir, cluster=settings.cluster, decode_header=codec.decode_header)
     stack.push_async_callback(log.close)
     store = await SqliteCoordination.open(settings.coordination.path)
@@ -103,6 +119,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         host=host,
         new_id=_new_failover_id,
         tickets=_ticket_duty(settings, stack),
+        probe=NetworkProbe(files),
     )
     retention = RetentionSettings(
         int(settings.log.retain_for * 1000), settings.log.retain_size, settings.log.retain_cap
@@ -116,10 +133,11 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         settings.log.max_batch,
         settings.data_dir / "audit.jsonl",
         settings.rpo.guard(),
+        settings.approvals.policy(),
     )
     access = settings.access_policy()
     grpc_server = GrpcServer(replicator, settings.listen.grpc, files, settings.tls.trust_domain, access, max_message)
-    observation = Observation(replicator, settings.log.retain_cap, host.certificate_expires_ms)
+    observation = Observation(replicator, host.certificate_expires_ms)
     services = Services(
         cluster=settings.cluster,
         version=__version__,
@@ -129,6 +147,8 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         tickets=replicator.tickets,
         clusters=replicator.clusters,
         divergences=replicator.divergences,
+        rebuilding=replicator.rebuilding,
+        reseeding=replicator.reseeding,
         auditor=replicator.auditor,
         access=access,
         readiness=replicator.reporter.problems,
@@ -191,9 +211,9 @@ def _ticket_duty(settings: Settings, stack: AsyncExitStack) -> TicketDuty | None
     )
 
 
-def _report(failover: Failover, audit: tuple[int, int] | None) -> bytes:
+def _report(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> bytes:
     """In the form in which the collection saves it, so that both have the same digest."""
-    content = present.evidence(failover, audit).model_dump(mode="json")
+    content = present.evidence(failover, audit, noticed).model_dump(mode="json")
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from omnirelay.errors import (
     ApprovalDenied,
+    ApprovalsBelowFloor,
     Conflict,
     NotApproved,
     PlanExpired,
@@ -16,8 +17,35 @@ from omnirelay.errors import (
 )
 from omnirelay.failover.events import Event
 from omnirelay.failover.modes import machine
-from omnirelay.failover.record import Approval, ApprovalSource, Failover, State
+from omnirelay.failover.record import Approval, ApprovalSource, Failover, Mode, Request, State
 from omnirelay.model.ticket import TicketDecision
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPolicy:
+    """The least number of approvals that this mesh asks for; a request may ask for more, never for fewer."""
+
+    planned: int = 1
+    """Of planned failovers and failbacks."""
+    emergency: int = 0
+    """Of emergencies, on top of the loss that the requester accepts in writing."""
+
+    def least(self, mode: Mode, break_glass: bool) -> int:
+        """Breaking the glass is what is left when nobody can approve; it needs mesh.admin and a reason instead."""
+        if mode is Mode.EMERGENCY:
+            return 0 if break_glass else self.emergency
+        return self.planned
+
+    def require(self, request: Request) -> None:
+        """Raises ApprovalsBelowFloor for a request that asks for too few."""
+        least, asked = self.least(request.mode, request.break_glass), request.limits.approvals_required
+        if asked < least:
+            raise ApprovalsBelowFloor(
+                f"{asked} approvals are asked for, this mesh wants at least {least}", required=least, asked=asked
+            )
+
+
+NO_FLOOR = ApprovalPolicy(0, 0)
 
 
 def approvers(failover: Failover) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ Fewer checks than a planned failover has, because less may be asked of a bad day
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from omnirelay.errors import LossNotAccepted
 from omnirelay.failover import preflight as planned
 from omnirelay.failover.evidence import Evidence
@@ -32,6 +34,7 @@ def preflight(evidence: Evidence, request: Request, source: str, lease_ttl_secon
         _loss_accepted(evidence, request, source, lease_ttl_seconds),
         planned.no_other(evidence, request, source),
         planned.disk(evidence, request, source),
+        _endpoints(evidence, request, source),
         change_ticket(evidence.ticket, request, evidence.now_ms, evidence.ticket_sources()),
     )
 
@@ -92,9 +95,16 @@ def _loss_accepted(evidence: Evidence, request: Request, source: str, lease_ttl_
     known = sum(p.known_records for p in predictions)
     in_all = f"{records} records in all" if all(p.bounded for p in predictions) else "nobody knows how many in all"
     seen = f"{known} records known, {seconds:.1f} s unheard, {in_all}"
-    accepted = "break-glass" if request.break_glass else f"<= {request.accept_data_loss} records"
+    bound = "nothing accepted yet" if request.accept_data_loss is None else f"<= {request.accept_data_loss} records"
+    accepted = "break-glass" if request.break_glass else bound
     try:
         require_acceptance(request, predictions)
     except LossNotAccepted as error:
         return Check("loss_accepted", Verdict.FAIL, seen, accepted, error.operator_hint)
     return Check("loss_accepted", Verdict.PASS, seen, accepted)
+
+
+def _endpoints(evidence: Evidence, request: Request, source: str) -> Check:
+    """Whoever looks may be cut off where clients are not, so on a bad day this warns and bars nothing."""
+    check = planned.endpoints(evidence, request, source)
+    return replace(check, status=Verdict.WARN) if check.status is Verdict.FAIL else check

@@ -22,9 +22,15 @@ from omnirelay.model.routing import Ownership, Route, RoutingDocument
 
 
 def start(
-    failover: Failover, routing: RoutingDocument, predictions: tuple[LossPrediction, ...], actor: str, now: str
+    failover: Failover,
+    routing: RoutingDocument,
+    predictions: tuple[LossPrediction, ...],
+    actor: str,
+    now: str,
+    last_heard: str = "",
 ) -> Failover:
-    """The intent to promote. The loss is predicted again and must still be within what was accepted."""
+    """The intent to promote. The loss is predicted again and must still be within what was accepted. `last_heard`: when
+    anybody last heard of the source, where that is known."""
     require_approval(failover)
     if now > failover.plan.expires_at and failover.state is State.APPROVED:
         raise PlanExpired(
@@ -39,7 +45,9 @@ def start(
         failover.plan, loss=predictions, predicted_loss_records=sum(prediction.records for prediction in predictions)
     )
     started = replace(failover, state=state, plan=plan, gather_started_at=now)
-    return logged(started, now, "gather", "started", actor, predicted_loss_records=plan.predicted_loss_records)
+    detail: dict[str, int | str] = {"predicted_loss_records": plan.predicted_loss_records}
+    detail |= {"source_last_heard": last_heard} if last_heard else {}
+    return logged(started, now, "gather", "started", actor, **detail)
 
 
 def gathered(failover: Failover, prefixes: Mapping[str, Cursor], now: str) -> Failover:

@@ -41,9 +41,23 @@ class PeerReport:
     heard: int | None = None
     """The peer's own log as this cluster last heard of it: its highest sequence, bytes, and records a second."""
     heard_bytes: int | None = None
-    heard_rate: float = 0.0
+    heard_rate: float | None = None
     acknowledged: Mapping[str, int] = field(default_factory=dict)
     """Origin → sequence that the peer holds."""
+    retention_used: float | None = None
+    """Share of this cluster's retention cap that is held back for the peer; from 1 on it may have to be re-seeded."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ReaderBehind:
+    """A reader that has not acknowledged the current epoch of its namespace."""
+
+    namespace: str
+    consumer: str
+    """The name that it gives itself; may be empty."""
+    principal: str
+    epoch: int
+    """The highest that it has acknowledged; 0 if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,27 @@ class ClusterReport:
     ticket_source: str = ""
     """Which ticket system it reads; empty: none."""
     problems: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    """Origins of which nothing more comes here without a seed: retention has dropped where this cluster would go on."""
+    revision: int = 0
+    """Of the coordination store, which this cluster had seen when it looked at its vector."""
+    routing_version: int = 0
+    """Of the routing document that this cluster goes by."""
+    readers: Mapping[str, int] = field(default_factory=dict)
+    """Namespace → readers that this cluster serves."""
+    readers_behind: Mapping[str, int] = field(default_factory=dict)
+    """Namespace → those of them that have not acknowledged its current epoch."""
+    late: tuple[ReaderBehind, ...] = ()
+    """Who they are; not all where they are many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a cluster answers where its descriptor sends clients: "" where it does, else why not."""
+
+    events: str = ""
+    """Publishing and subscribing."""
+    control: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +135,8 @@ class Evidence:
     failovers: Mapping[str, Failover]
     coordination_lag_seconds: float | None
     """Since the store last answered the observer; None if it never did."""
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    """What the observer found at clusters' endpoints a moment ago, where it has looked."""
     ticket: TicketReading = NOT_ASKED
 
     def ticket_sources(self) -> dict[str, str]:

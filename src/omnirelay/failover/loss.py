@@ -99,7 +99,7 @@ class _Witnesses:
         held, open_ended = min(tail.after for tail in tails), any(tail.upto is None for tail in tails)
         heard = max([held, *(tail.upto or 0 for tail in tails), *(self._heard(origin) if open_ended else ())])
         unheard = self._unheard_seconds() if open_ended else 0.0
-        rate = max((view.heard_rate for view in self._views.values()), default=0.0)
+        rates = [view.heard_rate for view in self._views.values() if view.heard_rate is not None]
         return LossPrediction(
             origin=origin,
             held=held,
@@ -107,8 +107,9 @@ class _Witnesses:
             known_records=heard - held,
             known_bytes=self._bytes(origin, held, heard),
             unheard_seconds=round(unheard, 3),
-            unheard_records=ceil(rate * unheard),
-            bounded=self._heard_of or not open_ended,
+            unheard_records=ceil(max(rates, default=0.0) * unheard),
+            # A source that was heard of only once may have admitted anything since.
+            bounded=not open_ended or (self._heard_of and (bool(rates) or unheard == 0.0)),
         )
 
     def _heard(self, origin: str) -> Iterator[int]:
@@ -139,7 +140,8 @@ def require_acceptance(request: Request, predictions: tuple[LossPrediction, ...]
     unknown = [p.origin for p in predictions if not p.bounded]
     if unknown:
         raise LossUnknown(
-            f"what may be lost is unknown: nobody in reach has heard of the log of {', '.join(unknown)}",
+            f"what may be lost is unknown: nobody in reach has heard of the log of {', '.join(unknown)}, "
+            "or not for long enough to say how fast it grows",
             predicted_loss_records=records,
             accepted=request.accept_data_loss,
             predictions=seen,
@@ -153,6 +155,13 @@ def require_acceptance(request: Request, predictions: tuple[LossPrediction, ...]
         accepted=request.accept_data_loss,
         predictions=seen,
     )
+
+
+def last_heard_ms(evidence: Evidence, source: str) -> int | None:
+    """When any cluster, or the coordination store, last had a word of the source; by their own wall clocks."""
+    words = [view.last_contact_ms for r in in_reach(evidence, source).values() if (view := r.peers.get(source))]
+    own = evidence.reports.get(source)
+    return max([ms for ms in [*words, own.at_ms if own else None] if ms is not None], default=None)
 
 
 # --- after ---------------------------------------------------------------------------------------------------------

@@ -191,6 +191,23 @@ def disk(evidence: Evidence, request: Request, source: str) -> Check:
     return _ok(id, f"{ratio:.0%} free", limit)
 
 
+def endpoints(evidence: Evidence, request: Request, source: str) -> Check:
+    """Whether clients will find the target where routing is going to send them."""
+    id, limit = "client_endpoints", f"{request.target} answers at its descriptor's endpoints"
+    descriptor, probe = evidence.clusters.get(request.target), evidence.probes.get(request.target)
+    if descriptor is None:
+        return _ok(id, "no member, so there is nothing to probe", limit)
+    if probe is None:
+        return _warn(id, "not probed", limit, f"Look at them: omnirelay mesh clusters show {request.target}")
+    at = descriptor.endpoints
+    found = [("events", at.grpc, probe.events), ("control", at.control, probe.control)]
+    silent = [f"{name} ({address}): {why}" for name, address, why in found if why]
+    if silent:
+        hint = f"Mend the network, or the descriptor: omnirelay mesh clusters show {request.target}"
+        return _fail(id, "; ".join(silent), limit, hint)
+    return _ok(id, "events and control answer", limit)
+
+
 def no_other(evidence: Evidence, request: Request, source: str) -> Check:
     for namespace in request.namespaces:
         holder = evidence.locks.get(namespace)
@@ -235,6 +252,7 @@ _CHECKS: tuple[_Check, ...] = (
     _versions,
     _certificates,
     disk,
+    endpoints,
     no_other,
     _cooldown,
     _ticket,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from omnirelay.failover.acknowledgement import Acknowledgement
+from omnirelay.failover.outage import Basis, last_entry, measured_outage
 from omnirelay.failover.record import Failover, Grade, JournalEntry, Mode
-from omnirelay.model.times import to_ms
 
 DRAIN_MOMENTS = {
     "drain_started_at": ("drain", "started"),
@@ -32,19 +33,6 @@ def timings(failover: Failover) -> dict[str, str | None]:
     return {name: _last(failover.journal, *moment) for name, moment in (first | LATER_MOMENTS).items()}
 
 
-def measured_outage_seconds(failover: Failover) -> float | None:
-    """From the source's closing to the opening of the last namespace; None until all are open, and of an emergency,
-    whose source does not say when it stopped.
-
-    Both times are wall clocks of different clusters, so clock skew is in it; a producer's own figure is the truth.
-    """
-    moments = timings(failover)
-    closed, reopened = moments.get("write_closed_at"), moments["write_opened_at"]
-    if closed is None or reopened is None or set(failover.opened) < set(failover.request.namespaces):
-        return None
-    return max(0, to_ms(reopened) - to_ms(closed)) / 1000
-
-
 def measured_loss_records(failover: Failover) -> int | None:
     """What the target lacked of the barriers when it was promoted, or what the manifest of an emergency names as
     gone or not recovered yet; None while it is not promoted."""
@@ -57,9 +45,9 @@ def measured_loss_records(failover: Failover) -> int | None:
     return sum(max(0, barrier.sequence - failover.reached.get(name, 0)) for name, barrier in barriers.items())
 
 
-def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
+def markdown(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> str:
     """The report as a person reads it."""
-    request, outage, loss = failover.request, measured_outage_seconds(failover), measured_loss_records(failover)
+    request, loss = failover.request, measured_loss_records(failover)
     facts = [
         ("State", failover.state + (f" ({failover.problem})" if failover.problem else "")),
         ("Namespaces", ", ".join(request.namespaces)),
@@ -68,8 +56,9 @@ def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
         ("Requested by", f"{failover.requested_by} at {failover.created_at}"),
         ("Run", failover.run_url or "not given"),
         ("Plan", failover.plan.hash),
-        ("Outage", f"{known(outage, 's')} measured, {failover.plan.predicted_outage_seconds:g} s predicted"),
+        ("Outage", f"{outage_text(failover)}, {failover.plan.predicted_outage_seconds:g} s predicted"),
         ("Loss", f"{known(loss, 'records')} measured, {failover.plan.predicted_loss_records} records predicted"),
+        ("Readers", _noticed(noticed)),
         ("Audit", f"entries {audit[0]} to {audit[1]}" if audit else "no entries"),
     ]
     changes = [
@@ -85,11 +74,30 @@ def markdown(failover: Failover, audit: tuple[int, int] | None) -> str:
         "## Ownership\n\n" + _table(("namespace", "from", "to", "epoch before", "epoch after"), changes),
         *([_manifest(failover)] if request.mode is Mode.EMERGENCY else []),
         "## Timings\n\n" + _table(("moment", "at"), moments),
+        *([_late(noticed)] if noticed.late else []),
         "## Approvals\n\n" + _table(("principal", "decision", "at", "comment"), approvals),
         "## Checks\n\n" + _table(("check", "status", "observed", "limit"), checks),
         "## Journal\n\n" + _table(("at", "step", "event", "by"), journal),
     ]
     return "\n".join(sections)
+
+
+def _noticed(noticed: Acknowledgement) -> str:
+    told = noticed.readers - noticed.readers_behind
+    facts = [f"{told} of {noticed.readers} have acknowledged routing version {noticed.routing_version}"]
+    facts += [f"{cluster} shows an older one" for cluster in noticed.clusters_behind]
+    facts += [f"who reads at {cluster} is unknown" for cluster in noticed.clusters_unknown]
+    return "; ".join(facts)
+
+
+def _late(noticed: Acknowledgement) -> str:
+    rows = [
+        (late.cluster, r.namespace, r.consumer or "unnamed", r.principal, str(r.epoch))
+        for late in noticed.late
+        for r in (late.reader,)
+    ]
+    head = ("reads at", "namespace", "consumer", "principal", "epoch acknowledged")
+    return "## Readers that have not acknowledged the routing\n\n" + _table(head, rows)
 
 
 def _manifest(failover: Failover) -> str:
@@ -109,8 +117,23 @@ def _manifest(failover: Failover) -> str:
     return "## Loss manifest\n\n" + _table(head, rows)
 
 
+_BASES = {
+    Basis.SOURCE_CLOSED: "",
+    Basis.SOURCE_BARRED: " since the source was barred",
+    Basis.SOURCE_LAST_HEARD: " at the most, since the source was last heard of; it never said when it stopped",
+}
+
+
+def outage_text(failover: Failover) -> str:
+    outage = measured_outage(failover)
+    if outage is None:
+        return "unknown measured" if failover.routing_version else "unknown measured (not over)"
+    return f"{outage.seconds:g} s measured{_BASES[outage.basis]}"
+
+
 def _last(journal: Sequence[JournalEntry], step: str, event: str) -> str | None:
-    return next((e.at for e in reversed(journal) if (e.step, e.event) == (step, event)), None)
+    entry = last_entry(journal, step, event)
+    return entry.at if entry else None
 
 
 def known(figure: float | None, unit: str) -> str:

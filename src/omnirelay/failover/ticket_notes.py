@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from omnirelay.failover.dossier import Posting
 from omnirelay.failover.record import Approval, ApprovalSource, Failover, Mode, Verdict
-from omnirelay.failover.report import known, measured_loss_records, measured_outage_seconds, timings
+from omnirelay.failover.report import known, measured_loss_records, outage_text, timings
 from omnirelay.model.ticket import TicketNote
 
 MOST_CHARACTERS = 3900
@@ -57,11 +57,11 @@ def started_note(failover: Failover) -> TicketNote:
 def end_note(failover: Failover, key: str, audit: tuple[int, int] | None, documents: Iterable[Posting]) -> TicketNote:
     """How it ended, or that it needs somebody: timeline, what was measured, and digests of the reports."""
     plan = failover.plan
-    outage, loss = measured_outage_seconds(failover), measured_loss_records(failover)
+    loss = measured_loss_records(failover)
     lines = [
         f"Failover {failover.id} is {failover.state}: {failover.source} → {failover.request.target}",
         *([f"Because: {failover.problem}"] if failover.problem else []),
-        f"Outage: {known(outage, 's')} measured, {plan.predicted_outage_seconds:g} s predicted",
+        f"Outage: {outage_text(failover)}, {plan.predicted_outage_seconds:g} s predicted",
         f"Loss: {known(loss, 'records')} measured, {_predicted_loss(failover)} predicted",
         f"Plan hash: {plan.hash}",
         *(_approval(approval) for approval in failover.approvals),

@@ -112,10 +112,11 @@ def reach(failover: Failover, reached: Mapping[str, int], target_origin: str, no
     return logged(moved, now, "drain", "reached", failover.request.target, reached=dict(reached))
 
 
-def expire_drain(failover: Failover, now: str) -> Failover:
-    """The source's own undo (I10)."""
+def expire_drain(failover: Failover, now: str, why: str = "") -> Failover:
+    """The source's own undo (I10); `why` says what it waited for, where that is known."""
     state = machine(failover).step(failover.state, Event.DRAIN_EXPIRED, failover_id=failover.id)
     problem = f"no promotion within {failover.request.limits.drain_timeout_seconds:g} s of the drain"
+    problem += f": {why}" if why else ""
     return logged(replace(failover, state=state, problem=problem), now, "drain", "expired", failover.source)
 
 

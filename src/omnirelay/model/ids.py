@@ -29,6 +29,11 @@ def producer_id(text: str) -> str:
     )
 
 
+def consumer_id(text: str) -> str:
+    """As a producer's id, or empty. Raises BadRequest."""
+    return producer_id(text) if text else text
+
+
 def origin_of(cluster: str, incarnation: int) -> str:
     """The origin that a cluster's log bears: the id, from the second incarnation on with `~n`."""
     return cluster if incarnation == 1 else f"{cluster}~{incarnation}"
@@ -37,6 +42,12 @@ def origin_of(cluster: str, incarnation: int) -> str:
 def cluster_of(origin: str) -> str:
     """The cluster behind an origin."""
     return origin.partition("~")[0]
+
+
+def incarnation_of(origin: str) -> int:
+    """The number in `cluster~n`; 1 without one."""
+    _, tilde, number = origin.partition("~")
+    return int(number) if tilde else 1
 
 
 def _label(what: str, text: str) -> str:

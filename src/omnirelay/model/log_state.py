@@ -50,3 +50,25 @@ class LogState:
     @property
     def vector(self) -> VersionVector:
         return VersionVector({origin: head.sequence for origin, head in self.heads.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class SeedMark:
+    """The last dropped batch of a producer in one epoch, of those that were valid."""
+
+    namespace: str
+    epoch: int
+    producer_id: str
+    mark: ProducerMark
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What of one origin's log remains of the batches that retention has dropped: enough to go on behind them."""
+
+    origin: str
+    floor: Head
+    """End of the last batch dropped. Whatever follows proves its digest."""
+    dropped: tuple[tuple[str, int, int], ...] = ()
+    """Namespace, epoch, and the last sequence of them that was dropped."""
+    marks: tuple[SeedMark, ...] = ()

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from omnirelay.model.batch import Batch
-from omnirelay.model.log_state import Head, LogState, ProducerMark, Producers
+from omnirelay.model.log_state import Head, LogState, ProducerMark, Producers, Seed, SeedMark
 from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
 
-__all__ = ["EpochGuard", "Head", "LogState", "LogStore", "ProducerMark", "Producers", "Retention"]
+__all__ = ["EpochGuard", "Head", "LogState", "LogStore", "ProducerMark", "Producers", "Retention", "Seed", "SeedMark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,22 @@ class LogStore(Protocol):
         """Remembers what a peer holds; need not be durable at once."""
         ...
 
+    async def rebuilt(self, incarnation: int) -> None:
+        """Goes on under a higher incarnation, once it is known that the log lost what this cluster wrote. Raises
+        Conflict unless it is higher."""
+        ...
+
     async def retain(self, retention: Retention) -> Mapping[str, int]:
         """Drops what may go. Returns origin → new oldest sequence for those that changed."""
+        ...
+
+    async def seed_of(self, origin: str) -> Seed | None:
+        """What stands for the origin's dropped batches; None while nothing of it was dropped."""
+        ...
+
+    async def sow(self, seed: Seed) -> None:
+        """Takes the seed in place of everything that is held of its origin, which ends before its floor: that was
+        dropped elsewhere, and is dropped here. Raises PositionMismatch where the log reaches the floor or more."""
         ...
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from omnirelay.model.batch import Batch
+from omnirelay.model.log_state import Seed
 from omnirelay.model.position import Cursor, Position
 from omnirelay.model.version_vector import VersionVector
 
@@ -47,6 +48,16 @@ class Open:
     digests: dict[str, bytes]
     credit_bytes: int
     origins: tuple[str, ...]
+    seeds: tuple[str, ...] = ()
+    """Origins of which a seed is accepted where the resume point is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedPart:
+    """A part of a seed; `complete` with the last one."""
+
+    seed: Seed
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ class Heartbeat:
 
 
 FromReceiver = Open | Ack | Interest
-FromSender = Accepted | Batch | Heartbeat
+FromSender = Accepted | Batch | Heartbeat | SeedPart
 
 
 class PeerDialer(Protocol):
@@ -147,6 +158,19 @@ class SubscribeRequest:
     namespace: str
     after: Cursor | None
     latest: bool
+    consumer_id: str = ""
+    """Names the reader among those of its principal; may be empty."""
+    epoch: int = 0
+    """The epoch that the reader knows; 0 if none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgeRequest:
+    """A reader knows this epoch."""
+
+    namespace: str
+    consumer_id: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)

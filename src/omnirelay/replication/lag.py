@@ -96,16 +96,18 @@ class InboundLag:
     """Monotonic time of the last message from the peer."""
     level_at: float | None = None
     """Monotonic time at which this side was last known to hold everything the peer had."""
-    rate: float = 0.0
-    """Records a second that the peer's log grew by lately; a moving average over heartbeats."""
+    rate: float | None = None
+    """Records a second that the peer's log grew by lately; a moving average over heartbeats. None before there are two
+    of them: one tells of no growth."""
     beat_at: float | None = None
     beat_head: int = 0
 
     def heard(self, head: int, head_size: int, now: float) -> None:
         """A heartbeat with the peer's head."""
         if self.beat_at is not None and now > self.beat_at:
+            seen = (max(head, self.beat_head) - self.beat_head) / (now - self.beat_at)
             weight = min(1.0, (now - self.beat_at) / RATE_SECONDS)
-            self.rate += weight * ((max(head, self.beat_head) - self.beat_head) / (now - self.beat_at) - self.rate)
+            self.rate = seen if self.rate is None else self.rate + weight * (seen - self.rate)
         self.beat_at, self.beat_head = now, max(head, self.beat_head)
         self.head = max(self.head, head)
         self.head_size = max(self.head_size, head_size)

@@ -53,6 +53,10 @@ class PeerProgress:
                 return origin, self._sent[origin], self._credit
         return None
 
+    def seeded(self, origin: str, sequence: int) -> None:
+        """A seed is on its way: sending goes on behind it."""
+        self._sent = self._sent.advance(origin, max(sequence, self._sent[origin]))
+
     def due(self, batch: Batch) -> bool:
         """Whether the batch is still the next one to send. A reading takes time: meanwhile the receiver may have got
         the batch from a relay, or have declared another interest."""

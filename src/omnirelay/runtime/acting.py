@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from omnirelay.errors import StorageUnavailable
 from omnirelay.failover.record import Failover
 from omnirelay.model.batch import Batch, BatchKind
 from omnirelay.model.times import rfc3339, to_ms
@@ -18,6 +20,16 @@ from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
 
 _log = logging.getLogger(__name__)
+
+
+DISK_SECONDS = 0.5
+"""What a role waits for the disk before it looks after everything else again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    batch: Batch
+    durable: asyncio.Future[None]
 
 
 class Acting:
@@ -41,21 +53,38 @@ class Acting:
         self.ownerships = ownerships
         self.clock = clock
         self.actor = Actor(f"cluster/{cluster}", "system")
+        self.was_there = False
+        """Whether this process has looked at every failover before: what is new to it now has just begun."""
         self._ends: dict[tuple[str, str], float] = {}
+        self._written: dict[tuple[str, str, BatchKind], _Written] = {}
+        """Barriers and canaries that are not durable yet."""
 
     def now(self) -> str:
         return rfc3339(self.clock.wall_ms())
 
     async def controls(self, namespaces: Iterable[str], kind: BatchKind, subject: str) -> dict[str, Batch]:
         """Appends a barrier or canary to each namespace as the owner that this cluster still is, all with one wait for
-        the disk. Raises NotActive."""
-        queued = {}
-        for namespace in namespaces:
+        the disk; once, however often it is called before they are durable.
+
+        Raises NotActive, and StorageUnavailable when the disk hangs: whoever waits for it has a deadline to keep.
+        """
+        keys = {namespace: (subject, namespace, kind) for namespace in namespaces}
+        new = [namespace for namespace, key in keys.items() if key not in self._written]
+        for namespace in new:
             ownership = self.sequencer.picture.route(namespace).current
             self.ownerships.still(namespace, ownership.epoch)
-            queued[namespace] = self.sequencer.control(ownership, namespace, kind, subject)
-        await asyncio.shield(asyncio.gather(*(q.durable for q in queued.values())))
-        return {namespace: q.batch for namespace, q in queued.items()}
+            queued = self.sequencer.control(ownership, namespace, kind, subject)
+            self._written[keys[namespace]] = _Written(queued.batch, asyncio.ensure_future(queued.durable))
+        if new:
+            await asyncio.wait([self._written[key].durable for key in keys.values()], timeout=DISK_SECONDS)
+        hung = [namespace for namespace, key in keys.items() if not self._written[key].durable.done()]
+        if hung:
+            name = kind.name.lower()
+            raise StorageUnavailable(f"the disk has not taken the {name} of {hung[0]}", reason="the disk hangs")
+        written = {namespace: self._written.pop(key) for namespace, key in keys.items()}
+        for each in written.values():
+            each.durable.result()
+        return {namespace: each.batch for namespace, each in written.items()}
 
     async def holds(self, origin: str, sequence: int, digest: str) -> bool:
         """Whether this cluster holds the origin durably up to `sequence`, with the same history. A different digest
@@ -75,11 +104,12 @@ class Acting:
         await self.view.refresh()
 
     def passed(self, failover: Failover, step: str, began_at: str, seconds: float) -> bool:
-        """Whether `seconds` have passed since `began_at`, on this process's monotonic clock. A process that starts
-        in the middle counts what the wall clock says is left, and never more than the whole."""
+        """Whether `seconds` have passed since `began_at`, on this process's monotonic clock. A process that was there
+        counts from when it saw the step begin, for `began_at` is another cluster's time of day. One that starts in the
+        middle counts what the wall clock says is left, and never more than the whole."""
         key = (failover.id, f"{step} {began_at}")
         if key not in self._ends:
-            since = (self.clock.wall_ms() - to_ms(began_at)) / 1000
+            since = 0.0 if self.was_there else (self.clock.wall_ms() - to_ms(began_at)) / 1000
             self._ends[key] = self.clock.monotonic() + min(seconds, max(0.0, seconds - since))
         return self.clock.monotonic() >= self._ends[key]
 

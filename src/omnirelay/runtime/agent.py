@@ -63,6 +63,7 @@ class Agent:
             for failover in self._acting.view.failovers.values():
                 if self._concerned(failover):
                     group.create_task(self._act(failover))
+        self._acting.was_there = True
 
     async def _act(self, failover: Failover) -> None:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
+from omnirelay.errors import CursorAhead
 from omnirelay.model import ids
 from omnirelay.model.batch import Batch, BatchKind
 from omnirelay.model.position import START, Cursor
@@ -12,6 +13,7 @@ from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.log import LogStore
 from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest, Withdrawn
 from omnirelay.replication.delivery import Fence, Read, next_step
+from omnirelay.runtime.readers import Readers
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.signal import Signal
 
@@ -28,16 +30,24 @@ class Delivering:
     def __init__(self, sequencer: Sequencer, log: LogStore) -> None:
         self._sequencer = sequencer
         self._log = log
+        self.readers = Readers()
 
     @property
     def vector(self) -> VersionVector:
         """What this cluster holds durably."""
         return VersionVector({origin: head.sequence for origin, head in self._log.heads.items()})
 
-    async def serve(self, request: SubscribeRequest) -> AsyncIterator[ToReader]:
-        """Endless. Raises UnknownNamespace, ResumePointDeleted, CorruptLog."""
+    async def serve(self, request: SubscribeRequest, principal: str = "") -> AsyncGenerator[ToReader, None]:
+        """Endless. Raises UnknownNamespace, CursorAhead, ResumePointDeleted, CorruptLog."""
         namespace = ids.namespace(request.namespace)
         route = self._route(namespace)
+        if request.after is not None and request.after.epoch > route.epoch:
+            raise CursorAhead(
+                f"the cursor is in epoch {request.after.epoch} of {namespace}, which is at epoch {route.epoch} here",
+                namespace=namespace,
+                epoch=route.epoch,
+            )
+        reader = self.readers.join(principal, request.consumer_id, namespace, request.epoch)
         delivered = request.after or (route.unbroken_prefix(self.vector) if request.latest else START)
         scanned = delivered
         moved = Signal()
@@ -64,6 +74,7 @@ class Delivering:
                         yield Progress(max(delivered, scanned), route.epoch)
         finally:
             unlisten()
+            self.readers.leave(reader)
 
     async def _withdrawn(self, route: Route, cut: Cursor, delivered: Cursor) -> AsyncIterator[Batch]:
         """What of the order between the cut and `delivered` this cluster holds: exactly what a reader was given

@@ -9,7 +9,9 @@ from pydantic import TypeAdapter
 from omnirelay.failover.divergence import Decision
 from omnirelay.failover.dossier import Dossier
 from omnirelay.failover.evidence import ClusterReport, LeaseClaim
+from omnirelay.failover.rebuild import Rebuild
 from omnirelay.failover.record import Failover
+from omnirelay.failover.reseed import Reseed
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.routing import RoutingDocument
 
@@ -48,6 +50,8 @@ ROUTING_DOCUMENT = Document(ROUTING, RoutingDocument)
 LEASES = Document("mesh/leases/", LeaseClaim)
 LOCKS = Document("mesh/locks/", str)
 DIVERGENCES = Document("mesh/divergences/", Decision)
+REBUILDS = Document("mesh/rebuilds/", Rebuild)
+RESEEDS = Document("mesh/reseeds/", Reseed)
 REPORTS = Document("mesh/reports/", ClusterReport)
 FAILOVERS = Document("mesh/failovers/", Failover)
 TICKETS = Document("mesh/tickets/", Dossier)

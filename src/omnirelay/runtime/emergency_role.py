@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping
 
 from omnirelay.failover import emergency_workflow
 from omnirelay.failover.emergency import SOURCE_BARRED, TARGET_HOLDS
-from omnirelay.failover.evidence import LeaseClaim
+from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.loss import best_prefix, in_reach
 from omnirelay.failover.record import Failover, State
 from omnirelay.model.position import Cursor
 from omnirelay.ports.coordination import Put, Write
-from omnirelay.runtime.acting import Acting
+from omnirelay.runtime.acting import DISK_SECONDS, Acting
 from omnirelay.runtime.documents import LEASES
 
+DEMOTION_SECONDS = 1.0
+"""How long a source that still reports may take to say that it has stopped."""
 EXPIRY_SLACK_SECONDS = 0.5
 """How much later than its ttl a store may end a lease before it is taken for renewed."""
 
@@ -35,7 +37,8 @@ class EmergencyRole:
         acting = self._acting
         if not set(failover.request.namespaces) <= acting.ownerships.closed:
             return
-        await acting.sequencer.settled()
+        if not await acting.sequencer.settled(DISK_SECONDS):
+            return  # a disk that hangs must not keep the agent from everything else
         await acting.change(failover, lambda f: emergency_workflow.confirm_demotion(f, acting.now()), "demoted")
 
     async def as_target(self, failover: Failover) -> None:
@@ -48,10 +51,16 @@ class EmergencyRole:
             await self._acting.view.refresh()
 
     async def _gather(self, failover: Failover) -> None:
-        """Until nobody in reach holds a longer prefix of any of the namespaces."""
+        """Until nobody in reach holds a longer prefix of any of the namespaces. What counts is what they hold once the
+        source is barred: of what it acknowledged in its last second their former reports know nothing."""
         acting = self._acting
         evidence = acting.view.evidence()
         reports = in_reach(evidence, failover.source)
+        late = acting.passed(
+            failover, "gather", failover.gather_started_at, failover.request.limits.gather_timeout_seconds
+        )
+        if not late and not self._told(failover, evidence, reports):
+            return
         held = acting.sequencer.log_vector()
         mine: dict[str, Cursor] = {}
         behind = ""
@@ -65,14 +74,23 @@ class EmergencyRole:
             await acting.change(
                 failover, lambda f: _in(State.GATHERING, f, emergency_workflow.gathered, mine, acting.now()), "gathered"
             )
-        elif acting.passed(
-            failover, "gather", failover.gather_started_at, failover.request.limits.gather_timeout_seconds
-        ):
+        elif late:
             await acting.change(
                 failover,
                 lambda f: _in(State.GATHERING, f, emergency_workflow.expire_gather, behind, acting.now()),
                 "gather_expired",
             )
+
+    def _told(self, failover: Failover, evidence: Evidence, reports: Mapping[str, ClusterReport]) -> bool:
+        """Whether everybody in reach has said what it holds since the source confirmed that it stopped; a source that
+        reports and does not confirm is waited for a moment only."""
+        acting = self._acting
+        alive = evidence.fresh_report(failover.source) is not None
+        if alive and not failover.demoted and not acting.waited(failover, "demotion", DEMOTION_SECONDS):
+            return False
+        barred = acting.view.failover_revisions.get(failover.id, 0)
+        others = (report for cluster, report in reports.items() if cluster != acting.cluster)
+        return all(report.revision >= barred for report in others)
 
     async def _fence(self, failover: Failover) -> None:
         """Waits until no claim of the source can be valid, then takes the cut from what is durable.
@@ -94,7 +112,8 @@ class EmergencyRole:
                 ]
                 await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
             return
-        await acting.sequencer.settled()
+        if not await acting.sequencer.settled(DISK_SECONDS):
+            return
         held = acting.sequencer.log_vector()
         routes = acting.sequencer.routes()
         cuts = {namespace: routes[namespace].unbroken_prefix(held) for namespace in failover.request.namespaces}

@@ -62,8 +62,10 @@ class Failovers:
         planner: Planner,
         new_id: Callable[[int], str],
         verify_token: Callable[[DemotionToken, str], None],
+        policy: approvals.ApprovalPolicy = approvals.NO_FLOOR,
         tickets: TicketReader | None = None,
     ) -> None:
+        self.policy = policy
         self._store = store
         self._planner = planner
         self._view = view
@@ -92,8 +94,9 @@ class Failovers:
     async def plan(self, request: Request, actor: Actor, run_url: str, dry_run: bool) -> tuple[Failover, bool]:
         """A plan with its preflight, and whether it is new. The same request finds the open plan that it made before.
 
-        Raises PreflightFailed with the checks when one fails; nothing is stored then.
+        Raises ApprovalsBelowFloor, PreflightFailed with the checks when one fails; nothing is stored then.
         """
+        self.policy.require(request)
         await self._view.refresh()
         existing = self._same(request, actor)
         if existing is not None:
@@ -104,7 +107,7 @@ class Failovers:
         if reading.configured:  # asking takes a while
             await self._view.refresh()
             source, request = self._planner.resolve(request)
-        checks = self._planner.checks(request, source, reading)
+        checks = await self._planner.checks(request, source, reading)
         self._refuse_failed(checks)
         id = "" if dry_run else self._new_id(self._clock.wall_ms())
         failover = self._planner.make(id, request, source, checks, actor, run_url)
@@ -190,6 +193,9 @@ class Failovers:
         checks: tuple[Check, ...] = ()
         predicted = failover
         if not _under_way(name, failover):
+            if name in ("drain", "promote"):
+                # A plan may have been made where the configuration was another.
+                self.policy.require(failover.request)
             predicted = change(failover)
             if name == "drain" or (name == "promote" and failover.request.mode is Mode.EMERGENCY):
                 checks = await self._gate(failover)
@@ -236,7 +242,7 @@ class Failovers:
         reading = await self._tickets.again(failover)
         if reading.configured:  # asking takes a while
             await self._view.refresh()
-        checks = self._planner.checks(failover.request, failover.source, reading)
+        checks = await self._planner.checks(failover.request, failover.source, reading)
         self._refuse_failed(checks, failover.id)
         return checks
 
@@ -245,7 +251,8 @@ class Failovers:
         if failover.request.mode is not Mode.EMERGENCY:
             return self._promote(failover, actor)[0]
         predictions = self._planner.predictions(failover.request, failover.source)
-        return emergency_workflow.start(failover, self._view.routing, predictions, actor.principal, self._now())
+        heard = self._planner.last_heard(failover.source)
+        return emergency_workflow.start(failover, self._view.routing, predictions, actor.principal, self._now(), heard)
 
     def _promote(self, failover: Failover, actor: Actor) -> tuple[Failover, RoutingDocument]:
         if failover.request.mode is Mode.EMERGENCY:

@@ -6,9 +6,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
-from omnirelay.errors import BadRequest, CorruptLog, IllegalOrigin, OmniRelayError, Unreachable
+from omnirelay.errors import (
+    BadRequest,
+    CorruptLog,
+    IllegalOrigin,
+    OmniRelayError,
+    PositionMismatch,
+    ResumePointDeleted,
+    Unreachable,
+)
 from omnirelay.model.batch import Batch
+from omnirelay.model.log_state import Seed
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.streams import (
@@ -23,6 +33,7 @@ from omnirelay.ports.streams import (
     Open,
     PeerDialer,
     ProtocolVersion,
+    SeedPart,
 )
 from omnirelay.replication.interest import clusters_by_origin, interests
 from omnirelay.replication.receiver import Decision
@@ -85,6 +96,8 @@ class Inbound:
                     _log.warning("%s: %s", self._peer, error.message)
                 link.problem = error.message
                 refused = not error.retryable
+                if isinstance(error, ResumePointDeleted):
+                    link.deleted = str(error.details.get("origin", ""))
             lived = self._clock.monotonic() - began
             attempt = 0 if lived > BACKOFF_MAX_SECONDS else min(attempt + 1, 10)
             pause = REFUSED_SECONDS if refused else min(BACKOFF_SECONDS * 2**attempt, BACKOFF_MAX_SECONDS)
@@ -114,6 +127,7 @@ class Inbound:
                 {origin: head.digest for origin, head in heads.items()},
                 CREDIT_BYTES,
                 session.origins,
+                self._seeds(),
             )
         )
         accepted = await stream.receive()
@@ -145,6 +159,8 @@ class Inbound:
             session.clock = (message.sent_ms, self._clock.wall_ms())
             session.beat = True
             session.moved.fire()
+        elif isinstance(message, SeedPart):
+            await self._sow(session, message)
         elif isinstance(message, Batch):
             session.lacking_since = None
             if message.header.origin == session.origin:
@@ -152,6 +168,34 @@ class Inbound:
             await self._apply(session, message)
         else:
             raise BadRequest(f"{self._peer} sent `accepted` twice")
+
+    def _seeds(self) -> tuple[str, ...]:
+        """Origins that a person has decided to take a seed of (Reseeding)."""
+        reseed = self._view.reseeds.get(self._cluster)
+        return reseed.origins if reseed else ()
+
+    async def _sow(self, session: _Session, part: SeedPart) -> None:
+        seed = part.seed
+        if seed.origin not in self._seeds():
+            raise IllegalOrigin(
+                f"{self._peer} sent a seed of {seed.origin}, which was not asked for",
+                origin=seed.origin,
+                epoch=0,
+                namespace="",
+            )
+        known = session.sowing
+        if known is not None and (known.origin, known.floor) == (seed.origin, seed.floor):
+            seed = replace(known, marks=known.marks + seed.marks)
+        session.sowing = seed
+        if part.complete:
+            session.sowing = None
+            try:
+                await self._sequencer.sow(seed)
+            except PositionMismatch as error:
+                _log.info("the seed of %s comes late: %s", self._peer, error.message)  # another peer's came first
+            else:
+                _log.warning("%s is taken up behind %d, by a seed of %s", seed.origin, seed.floor.sequence, self._peer)
+            self._links.brought(seed.origin)
 
     def _refuse_left_out(self, session: _Session, head: VersionVector, now: float) -> None:
         """A batch left out at the end of a log is followed by nothing that would show the gap (I3): what a peer goes on
@@ -202,6 +246,7 @@ class Inbound:
                 namespace=header.namespace,
             )
         if queued is not None:
+            self._links.brought(header.origin)
             asyncio.ensure_future(queued.durable).add_done_callback(lambda done: session.settled(done, batch.size))
 
     async def _acknowledge(self, session: _Session) -> None:
@@ -248,6 +293,8 @@ class _Session:
         self.consumed = 0
         """Bytes dealt with since the last acknowledgement: credit to give back."""
         self.beat = False
+        self.sowing: Seed | None = None
+        """What has come of a seed so far."""
         self.lacking_since: float | None = None
         """Monotonic time since which the peer announces what has not come."""
         self.clock: tuple[int, int] | None = None

@@ -46,6 +46,10 @@ class Link:
     contact_ms: int | None = None
     skew_seconds: float | None = None
     transport: str = ""
+    retention_used: float | None = None
+    """Share of the retention cap that is held back for the peer; None if it never confirmed anything."""
+    deleted: str = ""
+    """The origin whose next batch for us the peer has dropped: without a seed nothing more comes of it."""
     problem: str = ""
     """Why the link is down or refused."""
 
@@ -88,6 +92,16 @@ class Links:
         lag = self._sequencer.history.measure(link.acknowledged[self._sequencer.origin], now)
         return Standing(link.acknowledged, lag.seconds, 0.0 if link.sending else now - link.acknowledged_at)
 
+    def deleted(self) -> set[str]:
+        """Origins whose resume point is gone at some peer, and that no link has brought further since."""
+        return {link.deleted for link in self._links.values() if link.deleted}
+
+    def brought(self, origin: str) -> None:
+        """The origin goes on here, by a seed or by a peer that has dropped less."""
+        for link in self._links.values():
+            if link.deleted == origin:
+                link.deleted = ""
+
     def connected(self) -> dict[str, bool]:
         """Peer → whether we receive from it."""
         return {peer: link.receiving for peer, link in self._links.items()}
@@ -105,6 +119,7 @@ class Links:
             heard_bytes=link.inbound.head_size if link.inbound.last_contact is not None else None,
             heard_rate=link.inbound.rate,
             acknowledged=dict(link.acknowledged or {}),
+            retention_used=link.retention_used,
         )
 
     def _outbound(self, link: Link, now: float) -> LinkReport:

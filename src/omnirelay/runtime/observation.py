@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from omnirelay.failover.evidence import PeerReport
+from omnirelay.failover.outage import measured_outage
 from omnirelay.failover.record import Failover, Mode
 from omnirelay.model.descriptor import ClusterState
 from omnirelay.model.times import to_ms
@@ -23,9 +24,8 @@ _STEPS = {
 class Observation:
     """Satisfies `Observed`. `certificate_expiry_ms` reads the certificate in use."""
 
-    def __init__(self, replicator: Replicator, cap_bytes: int, certificate_expiry_ms: Callable[[], int]) -> None:
+    def __init__(self, replicator: Replicator, certificate_expiry_ms: Callable[[], int]) -> None:
         self._replicator = replicator
-        self._cap_bytes = cap_bytes
         self._certificate_expiry_ms = certificate_expiry_ms
 
     @property
@@ -64,6 +64,14 @@ class Observation:
         return dict.fromkeys(self._replicator.view.routing.owned_by(self.cluster), left)
 
     @property
+    def readers(self) -> Mapping[str, int]:
+        return self._replicator.delivering.readers.counts()
+
+    @property
+    def readers_behind(self) -> Mapping[str, int]:
+        return self._replicator.delivering.readers.behind(self._replicator.view.routing.routes)[0]
+
+    @property
     def failovers(self) -> Sequence[Failover]:
         return self._replicator.failovers.all()
 
@@ -79,16 +87,14 @@ class Observation:
     def write_outages(self) -> Mapping[Mode, float]:
         outages: dict[Mode, float] = {}
         for failover in reversed(self.failovers):
-            closed, opened = _at(failover, "drain", "closed"), _at(failover, "promote", "opened")
-            if closed is not None and opened is not None:
-                outages[failover.request.mode] = (opened - closed) / 1000
+            outage = measured_outage(failover)
+            if outage is not None:
+                outages[failover.request.mode] = outage.seconds
         return outages
 
     @property
     def retention_used(self) -> Mapping[str, float]:
-        """Bytes of the own log that a peer has not confirmed, against the cap."""
-        peers = self.peers.items()
-        return {p: r.outbound.lag.size / self._cap_bytes for p, r in peers if r.outbound.lag.size is not None}
+        return {peer: r.retention_used for peer, r in self.peers.items() if r.retention_used is not None}
 
     @property
     def certificate_expiries_ms(self) -> Mapping[str, int]:

@@ -6,8 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from omnirelay.errors import BadRequest, HistoryDiverged, NotAMember, PeerIdentityMismatch, ProtocolVersionUnsupported
+from omnirelay.errors import (
+    BadRequest,
+    HistoryDiverged,
+    NotAMember,
+    PeerIdentityMismatch,
+    ProtocolVersionUnsupported,
+    ResumePointDeleted,
+)
 from omnirelay.failover.lease import Timing
+from omnirelay.model.log_state import Seed
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.streams import (
@@ -20,6 +28,7 @@ from omnirelay.ports.streams import (
     Interest,
     Open,
     ProtocolVersion,
+    SeedPart,
 )
 from omnirelay.replication.lag import skew_seconds
 from omnirelay.replication.progress import PeerProgress
@@ -30,6 +39,8 @@ from omnirelay.runtime.tasks import alongside
 
 _log = logging.getLogger(__name__)
 
+SEED_MARKS = 10_000
+"""Producers' marks in one message."""
 READ_BYTES = 4 * 1024 * 1024
 """What is read from the log at once for one peer."""
 
@@ -74,7 +85,7 @@ class Outbound:
         try:
             await alongside(
                 self._read(stream, progress, link, moved),
-                self._send(stream, progress, moved),
+                self._send(stream, progress, moved, frozenset(opening.seeds)),
                 self._beat(stream),
             )
         finally:
@@ -161,7 +172,13 @@ class Outbound:
                 raise BadRequest("`open` may come only once")
             moved.fire()
 
-    async def _send(self, stream: Duplex[FromReceiver, FromSender], progress: PeerProgress, moved: Signal) -> None:
+    async def _send(
+        self,
+        stream: Duplex[FromReceiver, FromSender],
+        progress: PeerProgress,
+        moved: Signal,
+        seeds: frozenset[str],
+    ) -> None:
         while True:
             seen = moved.version
             heads = VersionVector({origin: head.sequence for origin, head in self._log_store.heads.items()})
@@ -170,11 +187,30 @@ class Outbound:
                 await moved.wait_beyond(seen)
                 continue
             origin, after, credit = wanted
-            for batch in await self._log_store.read(origin, after, min(credit, READ_BYTES)):
+            try:
+                batches = await self._log_store.read(origin, after, min(credit, READ_BYTES))
+            except ResumePointDeleted:
+                if origin not in seeds:
+                    raise
+                await self._seed(stream, progress, origin)
+                continue
+            for batch in batches:
                 if not progress.due(batch):
                     break
                 progress.sent(batch)
                 await stream.send(batch)
+
+    async def _seed(self, stream: Duplex[FromReceiver, FromSender], progress: PeerProgress, origin: str) -> None:
+        """In parts, so that no number of producers is too large for a message."""
+        seed = await self._log_store.seed_of(origin)
+        if seed is None:
+            return
+        _log.info("a seed of %s at %d is sent", origin, seed.floor.sequence)
+        for start in range(0, max(1, len(seed.marks)), SEED_MARKS):
+            end = start + SEED_MARKS
+            part = Seed(origin, seed.floor, seed.dropped if start == 0 else (), seed.marks[start:end])
+            await stream.send(SeedPart(part, end >= len(seed.marks)))
+        progress.seeded(origin, seed.floor.sequence)
 
     async def _beat(self, stream: Duplex[FromReceiver, FromSender]) -> None:
         while True:

@@ -18,6 +18,7 @@ from omnirelay.failover.emergency import SOURCE_BARRED
 from omnirelay.failover.evidence import LeaseClaim
 from omnirelay.failover.lease import Lease, Timing
 from omnirelay.failover.modes import HOLDS_LOCK
+from omnirelay.failover.rebuild import lost_log
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, CoordinationStore, Put, Write
@@ -158,14 +159,15 @@ class Ownerships:
         origin = self._sequencer.origin
         head = self._sequencer.log.heads.get(origin)
         held = head.sequence if head else 0
-        for cluster, report in self._view.reports.items():
-            if report.vector.get(origin, 0) > held:
-                return LogRebuilt(
-                    f"{cluster} holds {origin} up to {report.vector[origin]}, this cluster itself up to {held}",
-                    origin=origin,
-                    held=held,
-                )
-        return None
+        lost = lost_log(origin, held, self._view.reports.values())
+        if lost is None:
+            return None
+        return LogRebuilt(
+            f"{lost.holder} holds {origin} up to {lost.known}, this cluster itself up to {held}",
+            origin=origin,
+            held=held,
+            cluster=self._cluster,
+        )
 
     def _not_active(self, route: Route) -> NotActive:
         if route.active == self._cluster:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from omnirelay.errors import StorageUnavailable
 from omnirelay.failover import workflow
 from omnirelay.failover.planned import SOURCE_CLOSED
 from omnirelay.failover.record import Barrier, DemotionToken, Failover, State
@@ -18,17 +19,27 @@ class PlannedRole:
     def __init__(self, acting: Acting, sign: Callable[[DemotionToken], DemotionToken]) -> None:
         self._acting = acting
         self._sign = sign
+        self._why: dict[str, str] = {}
+        """Failover → what kept this cluster from closing, for the record of an undone drain."""
 
     async def as_source(self, failover: Failover) -> None:
         if failover.state not in SOURCE_CLOSED:
             return
         acting, timeout = self._acting, failover.request.limits.drain_timeout_seconds
         if acting.passed(failover, "drain", failover.drain_started_at, timeout):
+            why = self._why.pop(failover.id, "")
             await acting.change(
-                failover, lambda f: workflow.expire_drain(f, acting.now()) if f.state in SOURCE_CLOSED else f, "expired"
+                failover,
+                lambda f: workflow.expire_drain(f, acting.now(), why) if f.state in SOURCE_CLOSED else f,
+                "expired",
             )
         elif failover.token is None:
-            await self._demote(failover)
+            try:
+                await self._demote(failover)
+            except StorageUnavailable as error:
+                self._why[failover.id] = error.message
+                raise
+            self._why.pop(failover.id, None)
 
     async def _demote(self, failover: Failover) -> None:
         """Everything admitted so far and the barriers become durable; then the token says so."""

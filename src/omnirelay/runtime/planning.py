@@ -6,21 +6,29 @@ from dataclasses import replace
 
 from omnirelay.errors import BadRequest, FailbackRefused, NotFound, UnknownNamespace
 from omnirelay.failover import emergency, emergency_preflight, failback, loss, planned, preflight, workflow
+from omnirelay.failover.evidence import Probe
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.modes import is_open
 from omnirelay.failover.record import Check, Failover, LossPrediction, Mode, Request, State
 from omnirelay.failover.ticket_check import TicketReading
+from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
+from omnirelay.ports.probing import EndpointProbe
 from omnirelay.runtime.audit import Actor
 from omnirelay.runtime.view import MeshView
 
 MAX_NAMESPACES = 60
 """A failover takes all its locks in one transaction: two operations for each, of the 128 that a store takes."""
+PROBED_SECONDS = 1.0
 
 
 class Planner:
-    def __init__(self, view: MeshView, clock: Clock, timing: Timing) -> None:
+    """`probe` looks at a target's endpoints; without one the preflight says that nobody has."""
+
+    def __init__(self, view: MeshView, clock: Clock, timing: Timing, probe: EndpointProbe | None = None) -> None:
+        self._probe = probe
+        self._probed: dict[str, tuple[ClusterDescriptor, float, Probe]] = {}
         self._view = view
         self._clock = clock
         self._timing = timing
@@ -89,20 +97,36 @@ class Planner:
             command=f"omnirelay mesh failovers {verb} {reversed_.id}",
         )
 
-    def checks(self, request: Request, source: str, reading: TicketReading) -> tuple[Check, ...]:
+    async def checks(self, request: Request, source: str, reading: TicketReading) -> tuple[Check, ...]:
         """The preflight of the request's mode, on what is known now."""
-        evidence = replace(self._view.evidence(), ticket=reading)
+        probes = await self._probes(request.target)
+        evidence = replace(self._view.evidence(), probes=probes, ticket=reading)
         if request.mode is Mode.EMERGENCY:
             return emergency_preflight.preflight(evidence, request, source, self._timing.lease_ttl)
         if request.mode is Mode.FAILBACK:
             return failback.preflight(evidence, request, source)
         return preflight.preflight(evidence, request, source)
 
+    async def _probes(self, target: str) -> dict[str, Probe]:
+        """Looked at once a second at the most: many failovers to one target would be many handshakes."""
+        descriptor, now = self._view.clusters.get(target), self._clock.monotonic()
+        if self._probe is None or descriptor is None:
+            return {}
+        known = self._probed.get(target)
+        if known is None or known[0] != descriptor or now - known[1] > PROBED_SECONDS:
+            known = self._probed[target] = (descriptor, now, await self._probe.probe(descriptor))
+        return {target: known[2]}
+
     def predictions(self, request: Request, source: str) -> tuple[LossPrediction, ...]:
         """Empty unless something may be lost."""
         if request.mode is not Mode.EMERGENCY:
             return ()
         return loss.predict(self._view.evidence(), request, source, self._timing.lease_ttl)
+
+    def last_heard(self, source: str) -> str:
+        """RFC 3339; empty if nobody ever heard of it."""
+        heard = loss.last_heard_ms(self._view.evidence(), source)
+        return rfc3339(heard) if heard is not None else ""
 
     def make(
         self, id: str, request: Request, source: str, checks: tuple[Check, ...], actor: Actor, run_url: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from omnirelay.errors import BadRequest, BatchTooLarge, RpoExceeded, TooFewClusters
+from omnirelay.errors import BadRequest, BatchTooLarge, ProducerSuperseded, RpoExceeded, TooFewClusters
 from omnirelay.model import ids
 from omnirelay.model.position import Cursor, Position
 from omnirelay.model.routing import Ownership
@@ -65,6 +66,8 @@ class Publishing:
         self._others = others
         self._max_batch_bytes = max_batch_bytes
         self._guard = guard
+        self._sessions: dict[tuple[str, str], _Session] = {}
+        """Namespace and producer → its newest stream."""
         self._remote: dict[tuple[str, int], tuple[int, Cursor]] = {}
         """Namespace and copies → where what is remote ends, and as of which word of a peer; shared by all producers."""
 
@@ -78,16 +81,35 @@ class Publishing:
         check_epoch(ownership, opening.epoch)
         self._check_copies(opening.remote_copies)
         self._pause(namespace)
+        session = _Session(namespace, producer_id, ownership.epoch, opening.remote_copies)
+        with self._newest(session):
+            await self._serve(stream, session)
+
+    @contextmanager
+    def _newest(self, session: _Session) -> Iterator[None]:
+        """A producer that came back is served by its newest stream alone: of two that share an id neither could know
+        whose batch an acknowledgement is for. The older one ends with ProducerSuperseded."""
+        key = session.namespace, session.producer_id
+        if key in self._sessions:
+            self._sessions[key].supersede()
+        self._sessions[key] = session
+        try:
+            yield
+        finally:
+            if self._sessions.get(key) is session:
+                del self._sessions[key]
+
+    async def _serve(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
         # A number that is still on its way to the disk may yet be lost, so it must not be confirmed.
         await self._sequencer.settled()
-        self._ownerships.still(namespace, ownership.epoch)
-        mark = self._sequencer.picture.last_of(namespace, producer_id)
+        self._ownerships.still(session.namespace, session.epoch)
+        mark = self._sequencer.picture.last_of(session.namespace, session.producer_id)
         last = mark.producer_sequence if mark else 0
-        await stream.send(PublishOpened(self._cluster, ownership.epoch, last, self._max_batch_bytes))
-        session = _Session(namespace, producer_id, ownership.epoch, opening.remote_copies)
+        session.require_newest()
+        await stream.send(PublishOpened(self._cluster, session.epoch, last, self._max_batch_bytes))
         if mark:
             session.remote.acknowledged(last, mark.end)
-        loops = [self._admit(stream, session), self._acknowledge(stream, session)]
+        loops = [self._admit(stream, session), self._acknowledge(stream, session), session.superseded()]
         if session.remote_copies:
             loops.append(self._follow_peers(stream, session))
         await alongside(*loops)
@@ -135,6 +157,7 @@ class Publishing:
 
     def _decide(self, session: _Session, batch: ProducerBatch) -> _Waiting:
         """Admission and queueing, with nothing in between: a drain that closes the namespace comes before or after."""
+        session.require_newest()
         ownership = self._ownerships.admit(session.namespace)
         decided = self._sequencer.publish(
             ownership, session.namespace, session.producer_id, batch.producer_sequence, batch.records, batch.count
@@ -153,6 +176,7 @@ class Publishing:
             else:
                 await self._sequencer.settled()
             self._ownerships.still(session.namespace, waiting.ownership.epoch)
+            session.require_newest()
             await stream.send(
                 PublishAck(
                     waiting.batch.producer_sequence,
@@ -206,6 +230,23 @@ class _Session:
         self.remote = RemoteProgress()
         self._queue: deque[_Waiting] = deque()
         self._moved = Signal()
+        self._superseded = asyncio.Event()
+
+    def supersede(self) -> None:
+        """The producer has opened a newer stream."""
+        self._superseded.set()
+
+    def require_newest(self) -> None:
+        """Raises ProducerSuperseded."""
+        if self._superseded.is_set():
+            raise ProducerSuperseded(
+                f"producer {self.producer_id} has opened a newer stream", producer_id=self.producer_id
+            )
+
+    async def superseded(self) -> None:
+        """Raises ProducerSuperseded once it is."""
+        await self._superseded.wait()
+        self.require_newest()
 
     def add(self, waiting: _Waiting) -> None:
         self._queue.append(waiting)

@@ -76,7 +76,7 @@ class Replay:
         if await self._divergences.store(done, self._actor):
             _log.info("%s: %d records replayed, %d superseded", divergence.id, done.replayed, done.superseded)
 
-    async def _publish(self, id: str, batch: Batch) -> Awaitable[None] | None:
+    async def _publish(self, id: str, batch: Batch) -> Awaitable[object] | None:
         """Publishes the batch again. None when its producer has sent it since."""
         header, looked = batch.header, False
         records = self._with_provenance(batch.records, header)

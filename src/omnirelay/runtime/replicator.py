@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnirelay.errors import CoordinationUnavailable, OmniRelayError
+from omnirelay.errors import CoordinationUnavailable
+from omnirelay.failover.approvals import NO_FLOOR, ApprovalPolicy
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model import ids
@@ -19,8 +19,17 @@ from omnirelay.model.record import Record
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore
-from omnirelay.ports.log import LogStore, Retention
-from omnirelay.ports.streams import Duplex, FromReceiver, FromSender, PeerDialer, ProtocolVersion, SubscribeRequest
+from omnirelay.ports.log import LogStore
+from omnirelay.ports.probing import EndpointProbe
+from omnirelay.ports.streams import (
+    AcknowledgeRequest,
+    Duplex,
+    FromReceiver,
+    FromSender,
+    PeerDialer,
+    ProtocolVersion,
+    SubscribeRequest,
+)
 from omnirelay.replication.rpo import RpoGuard
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.agent import Agent
@@ -35,27 +44,18 @@ from omnirelay.runtime.outbound import Outbound
 from omnirelay.runtime.ownership import Ownerships
 from omnirelay.runtime.planning import Planner
 from omnirelay.runtime.publishing import FromProducer, Publishing, ToProducer
+from omnirelay.runtime.rebuilding import Rebuilding, Restart
 from omnirelay.runtime.regrading import Regrading
 from omnirelay.runtime.replay import Replay
 from omnirelay.runtime.reporter import Host, Reporter
+from omnirelay.runtime.reseeding import Reseeding
+from omnirelay.runtime.retaining import Retaining, RetentionSettings
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.ticket_reader import TicketReader
 from omnirelay.runtime.tickets import TicketDesk, TicketDuty
 from omnirelay.runtime.view import MeshView
 
-_log = logging.getLogger(__name__)
-
-RETAIN_SECONDS = 60.0
 READY_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionSettings:
-    """Milliseconds and bytes; see ports.log.Retention."""
-
-    max_age_ms: int
-    max_bytes: int
-    cap_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ class World:
     new_id: Callable[[int], str]
     jitter: Callable[[], float] = random.random
     tickets: TicketDuty | None = None
+    probe: EndpointProbe | None = None
+    """None: nobody looks at endpoints, and the preflight says so."""
 
 
 class Replicator:
@@ -90,12 +92,12 @@ class Replicator:
         max_batch_bytes: int,
         audit_copy: Path,
         guard: RpoGuard | None = None,
+        approvals: ApprovalPolicy = NO_FLOOR,
     ) -> None:
         self.cluster = cluster
         self.timing = timing
         self.protocol = protocol
         self._world = world
-        self._retention = retention
         origin = ids.origin_of(cluster, world.log.incarnation)
         clock, store = world.clock, world.store
         self.log = world.log
@@ -104,9 +106,11 @@ class Replicator:
         self.sequencer = Sequencer(world.log, origin, clock, world.encode_header, world.control_records)
         self.ownerships = Ownerships(cluster, store, self.view, self.sequencer, clock, timing)
         self.links = Links(self.sequencer, clock, timing)
-        planner = Planner(self.view, clock, timing)
+        planner = Planner(self.view, clock, timing, world.probe)
         reader = TicketReader(world.tickets.source if world.tickets else None)
-        self.failovers = Failovers(store, self.view, self.auditor, clock, planner, world.new_id, world.verify, reader)
+        self.failovers = Failovers(
+            store, self.view, self.auditor, clock, planner, world.new_id, world.verify, approvals, reader
+        )
         self.tickets = TicketDesk(cluster, world.tickets, store, self.view, self.auditor, self.failovers, clock)
         self.clusters = Clusters(self.view, self.auditor)
         self.outbound = Outbound(
@@ -136,8 +140,12 @@ class Replicator:
             protocol,
             world.host,
             self.divergences.unresolved,
+            self.delivering.readers,
             world.tickets.source.system if world.tickets else "",
         )
+        self.retaining = Retaining(world.log, self.links, clock, retention, self._others, self.divergences.unresolved)
+        self.rebuilding = Rebuilding(cluster, world.log, self.view, self.auditor, clock)
+        self.reseeding = Reseeding(cluster, self.sequencer, self.links, self.view, self.auditor, clock)
         self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
 
@@ -151,8 +159,11 @@ class Replicator:
         await self._ready()
         await self.publishing.serve(stream)
 
-    def subscribe(self, request: SubscribeRequest) -> AsyncIterator[ToReader]:
-        return self.delivering.serve(request)
+    def subscribe(self, request: SubscribeRequest, principal: str = "") -> AsyncGenerator[ToReader, None]:
+        return self.delivering.serve(request, principal)
+
+    def acknowledge(self, request: AcknowledgeRequest, principal: str = "") -> None:
+        self.delivering.readers.acknowledge(principal, request.consumer_id, request.namespace, request.epoch)
 
     @property
     def vector(self) -> VersionVector:
@@ -172,7 +183,8 @@ class Replicator:
     # --- loops -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Runs all loops until cancelled. A loop that fails ends the replicator: half alive it would look well."""
+        """Runs all loops until cancelled. A loop that fails ends the replicator: half alive it would look well. Raises
+        Restart when the log goes on under another name: then everything is to be put together again."""
         await self.sequencer.start()
         loops: list[Coroutine[Any, Any, None]] = [
             self.view.run(),
@@ -182,14 +194,22 @@ class Replicator:
             self._once_loaded(self._replay.run),
             self._once_loaded(self._regrading.run),
             self._once_loaded(self.tickets.run),
+            self._once_loaded(self.rebuilding.run),
+            self._once_loaded(self.reseeding.run),
             self._once_loaded(self.reporter.run),
             self._once_loaded(self._follow_peers),
             self._mirror.run(),
-            self._retain(),
+            self.retaining.run(),
         ]
-        async with asyncio.TaskGroup() as tasks:
-            for loop in loops:
-                tasks.create_task(loop)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for loop in loops:
+                    tasks.create_task(loop)
+        except BaseExceptionGroup as group:
+            restart, others = group.split(Restart)
+            if restart is None or others is not None:
+                raise
+            raise restart.exceptions[0] from None
 
     async def release(self) -> None:
         """Ends this process's lease; call it once `run` has ended."""
@@ -235,31 +255,3 @@ class Replicator:
             self.protocol,
             world.jitter,
         )
-
-    async def _retain(self) -> None:
-        while True:
-            await asyncio.sleep(RETAIN_SECONDS)
-            limits = self._retention
-            try:
-                dropped = await self.log.retain(
-                    Retention(
-                        self._world.clock.wall_ms(),
-                        limits.max_age_ms,
-                        limits.max_bytes,
-                        limits.cap_bytes,
-                        await self._kept(),
-                    )
-                )
-            except OmniRelayError as error:
-                _log.warning("retention: %s", error.message)
-            else:
-                for origin, oldest in dropped.items():
-                    _log.info("%s is retained from %d on", origin, oldest)
-
-    async def _kept(self) -> dict[str, int]:
-        """Origin → the first fenced record that nobody has decided about."""
-        kept: dict[str, int] = {}
-        for divergence in await self.divergences.unresolved():
-            first = divergence.batches[0].first_sequence
-            kept[divergence.origin] = min(kept.get(divergence.origin, first), first)
-        return kept

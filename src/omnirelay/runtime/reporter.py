@@ -10,6 +10,7 @@ from omnirelay import __version__
 from omnirelay.errors import OmniRelayError
 from omnirelay.failover.divergence import Divergence
 from omnirelay.failover.evidence import ClusterReport
+from omnirelay.failover.record import State
 from omnirelay.model.ids import cluster_of
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore, Put
@@ -17,7 +18,9 @@ from omnirelay.ports.streams import ProtocolVersion
 from omnirelay.runtime.documents import REPORTS
 from omnirelay.runtime.links import Links
 from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.readers import Readers
 from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.signal import first_of
 from omnirelay.runtime.view import MeshView
 
 _log = logging.getLogger(__name__)
@@ -48,8 +51,10 @@ class Reporter:
         protocol: ProtocolVersion,
         host: Callable[[], Host],
         unresolved: Callable[[], Awaitable[Sequence[Divergence]]],
+        readers: Readers,
         ticket_source: str = "",
     ) -> None:
+        self._readers = readers
         self._ticket_source = ticket_source
         self._unresolved = unresolved
         self._cluster = cluster
@@ -63,9 +68,9 @@ class Reporter:
         self._host = host
 
     async def run(self) -> None:
-        """Once a second, and at once when what this cluster admits changes, until cancelled."""
+        """Once a second, and at once when what this cluster admits changes or a target gathers, until cancelled."""
         while True:
-            seen = self._ownerships.changed.version
+            seen, asked = self._ownerships.changed.version, self._asked()
             lease = self._ownerships.lease_id()
             try:
                 if lease:
@@ -73,7 +78,20 @@ class Reporter:
                     await self._store.transact([], [Put(REPORTS.key(self._cluster), value, lease)])
             except OmniRelayError as error:
                 _log.debug("the report was not written: %s", error.message)
-            await self._ownerships.changed.wait_beyond(seen, INTERVAL_SECONDS)
+            await self._next(seen, asked)
+
+    def _asked(self) -> set[tuple[str, bool]]:
+        """Emergencies whose targets wait for what every cluster holds now that the source is barred, or has stopped."""
+        return {(f.id, f.demoted) for f in self._view.failovers.values() if f.state is State.GATHERING}
+
+    async def _next(self, seen: int, asked: set[tuple[str, bool]]) -> None:
+        end = self._clock.monotonic() + INTERVAL_SECONDS
+        while self._ownerships.changed.version == seen and self._asked() <= asked:
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return
+            looked = self._view.changed.version
+            await first_of(self._ownerships.changed.wait_beyond(seen), self._view.changed.wait_beyond(looked, left))
 
     async def _diverged(self) -> dict[str, int] | None:
         """namespace → fenced records that nobody has decided about; their clusters' links are marked too. None while
@@ -93,6 +111,8 @@ class Reporter:
         heads = self._sequencer.log.heads
         host = self._host()
         peers = set(self._view.clusters) - {self._cluster}
+        routing = self._view.routing
+        behind, late = self._readers.behind(routing.routes)
         return ClusterReport(
             cluster=self._cluster,
             origin=self._sequencer.origin,
@@ -111,6 +131,12 @@ class Reporter:
             diverged=diverged,
             ticket_source=self._ticket_source,
             problems=tuple(self.problems()),
+            deleted=tuple(sorted(self._links.deleted())),
+            revision=self._view.revision,
+            routing_version=routing.version,
+            readers=self._readers.counts(),
+            readers_behind=behind,
+            late=late,
         )
 
     def problems(self) -> list[str]:
@@ -118,6 +144,9 @@ class Reporter:
         found = []
         if self._sequencer.problem:
             found.append(f"log: {self._sequencer.problem}")
+        if gone := sorted(self._links.deleted()):
+            command = f"omnirelay mesh clusters reseed {self._cluster}"
+            found.append(f"retention has dropped where {', '.join(gone)} would go on here: {command}")
         rebuilt = self._ownerships.rebuilt()
         if rebuilt is not None:
             found.append(f"log: {rebuilt.message}")

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from omnirelay.errors import CorruptLog, OmniRelayError, Overloaded, StorageUnavailable
+from omnirelay.errors import CorruptLog, IllegalOrigin, OmniRelayError, Overloaded, StorageUnavailable
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
+from omnirelay.model.log_state import Seed
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
@@ -149,6 +150,15 @@ class Sequencer:
             return decision, self._append(batch, None)
         return decision, None
 
+    async def sow(self, seed: Seed) -> None:
+        """Takes a seed of another origin, with nothing of it on its way. Raises PositionMismatch where it is not behind
+        the seed, and IllegalOrigin for the own log, which no seed may stand for."""
+        if seed.origin == self.origin:
+            raise IllegalOrigin(f"{self.origin} is written here", origin=self.origin, epoch=0, namespace="")
+        await self.settled()
+        await self.log.sow(seed)
+        await self._reload()
+
     def hold(self, origins: frozenset[str]) -> None:
         """Applies nothing of these origins until they are released, by not naming them again."""
         if origins != self._held:
@@ -182,10 +192,13 @@ class Sequencer:
             await self._reload()
         self._moved.fire()
 
-    async def settled(self) -> None:
-        """Returns once nothing that was queued before the call is still on its way."""
-        if self._queued:
-            await asyncio.wait(self._queued)
+    async def settled(self, seconds: float | None = None) -> bool:
+        """Returns once nothing that was queued before the call is still on its way; False when `seconds` were not
+        enough for that."""
+        if not self._queued:
+            return True
+        _, waiting = await asyncio.wait(self._queued, timeout=seconds)
+        return not waiting
 
     # --- the queue ---------------------------------------------------------------------------------------------
 

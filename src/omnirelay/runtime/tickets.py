@@ -15,6 +15,7 @@ from typing import Any
 from omnirelay.errors import BadRequest, Conflict, NoTicketSource, OmniRelayError, TicketRefused
 from omnirelay.failover import dossier as dossiers
 from omnirelay.failover import report, ticket_notes
+from omnirelay.failover.acknowledgement import Acknowledgement, acknowledgement
 from omnirelay.failover.approvals import bound_decisions, decide, principal_of
 from omnirelay.failover.dossier import Dossier, Posting
 from omnirelay.failover.modes import is_open
@@ -47,7 +48,7 @@ class TicketDuty:
     """The ticket source of a replicator, and how it is used."""
 
     source: TicketSource
-    report: Callable[[Failover, AuditRange], bytes]
+    report: Callable[[Failover, AuditRange, Acknowledgement], bytes]
     """The evidence as JSON, the very bytes that are attached."""
     people: Mapping[str, str] = field(default_factory=dict)
     """Ticket system's user → principal."""
@@ -234,10 +235,11 @@ class TicketDesk:
     async def _document(self, duty: TicketDuty, failover: Failover, stem: str, kind: str) -> TicketDocument:
         """Named after its digest, so that a report which grew meanwhile is another document."""
         audit = await self._audit_range(failover)
+        noticed = acknowledgement(self._view.evidence(), failover.request.namespaces)
         if kind == "json":
-            content, media_type = duty.report(failover, audit), "application/json"
+            content, media_type = duty.report(failover, audit, noticed), "application/json"
         else:
-            content, media_type = report.markdown(failover, audit).encode(), "text/markdown"
+            content, media_type = report.markdown(failover, audit, noticed).encode(), "text/markdown"
         digest = TicketDocument("", media_type, content).sha256[:8]
         return TicketDocument(f"omnirelay-{failover.id}-{stem}-{digest}.{kind}", media_type, content)
 

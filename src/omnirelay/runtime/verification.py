@@ -7,7 +7,6 @@ from functools import partial
 from omnirelay.failover import workflow
 from omnirelay.failover.record import Canary, Failover, Mode, State
 from omnirelay.model.batch import BatchKind
-from omnirelay.model.times import to_ms
 from omnirelay.runtime.acting import Acting
 
 
@@ -74,7 +73,8 @@ class Verification:
 
     async def _expire(self, failover: Failover) -> None:
         acting, timeout = self._acting, failover.request.limits.verify_timeout_seconds
-        if acting.clock.wall_ms() - to_ms(failover.verify_requested_at) > timeout * 1000:
+        # By this process's own clock, from when it saw the request: whoever asked may have another time of day.
+        if acting.waited(failover, f"verify {failover.verify_requested_at}", timeout):
             await acting.change(
                 failover,
                 lambda f: (

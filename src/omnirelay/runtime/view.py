@@ -15,7 +15,9 @@ from omnirelay.errors import CoordinationUnavailable
 from omnirelay.failover.divergence import Decision
 from omnirelay.failover.dossier import Dossier
 from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim
+from omnirelay.failover.rebuild import Rebuild
 from omnirelay.failover.record import Failover
+from omnirelay.failover.reseed import Reseed
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.routing import RoutingDocument
 from omnirelay.ports.clock import Clock
@@ -27,7 +29,9 @@ from omnirelay.runtime.documents import (
     LEASES,
     LOCKS,
     MESH,
+    REBUILDS,
     REPORTS,
+    RESEEDS,
     ROUTING,
     ROUTING_DOCUMENT,
     TICKETS,
@@ -66,6 +70,10 @@ class MeshView:
         """Of every key that is shown. Reading a key again that has not changed is no news: a report keeps its age."""
         self.divergences: dict[str, Decision] = {}
         self.divergence_revisions: dict[str, int] = {}
+        self.rebuilds: dict[str, Rebuild] = {}
+        self.rebuild_revisions: dict[str, int] = {}
+        self.reseeds: dict[str, Reseed] = {}
+        self.reseed_revisions: dict[str, int] = {}
         self._reported_at: dict[str, float] = {}
         self._answered_at: float | None = None
 
@@ -166,6 +174,14 @@ class MeshView:
         elif key.startswith(TICKETS.prefix):
             name = TICKETS.name(key)
             self.tickets = _with(self.tickets, name, TICKETS.decode(entry.value) if entry else None)
+        elif key.startswith(REBUILDS.prefix):
+            name = REBUILDS.name(key)
+            self.rebuilds = _with(self.rebuilds, name, REBUILDS.decode(entry.value) if entry else None)
+            self.rebuild_revisions = _with(self.rebuild_revisions, name, entry.revision if entry else None)
+        elif key.startswith(RESEEDS.prefix):
+            name = RESEEDS.name(key)
+            self.reseeds = _with(self.reseeds, name, RESEEDS.decode(entry.value) if entry else None)
+            self.reseed_revisions = _with(self.reseed_revisions, name, entry.revision if entry else None)
         elif key.startswith(FAILOVERS.prefix):
             name = FAILOVERS.name(key)
             self.failovers = _with(self.failovers, name, FAILOVERS.decode(entry.value) if entry else None)

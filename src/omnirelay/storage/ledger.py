@@ -17,7 +17,7 @@ from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.model.version_vector import VersionVector
-from omnirelay.ports.log import EpochGuard, Head, Retention
+from omnirelay.ports.log import EpochGuard, Head, Retention, Seed, SeedMark
 from omnirelay.storage.database import unreadable
 from omnirelay.storage.retention import Candidate, droppable
 from omnirelay.storage.rows import Batches, select_floors, select_head, select_routes
@@ -174,6 +174,24 @@ class Ledger:
         self._connection.execute(SQL["floor_raise"], values)
         self.floors[origin] = floor
 
+    def sow(self, seed: Seed) -> None:
+        """Raises PositionMismatch. A damaged log is mended by it: its damage is dropped with the rest."""
+        origin, floor, head = seed.origin, seed.floor, self.heads.get(seed.origin, Head())
+        if head.sequence >= floor.sequence:
+            raise _mismatch(origin, head, f"a seed at {floor.sequence} is for who lacks that")
+        if origin not in self.floors:
+            self._connection.execute(SQL["floor_insert"], (origin, *_floor_row(floor)))
+        self._connection.execute(SQL["batch_drop"], (origin, floor.sequence))
+        self._connection.execute(SQL["floor_raise"], (*_floor_row(floor), origin))
+        rows = [(namespace, epoch, origin, sequence) for namespace, epoch, sequence in seed.dropped]
+        self._connection.executemany(SQL["dropped_sow"], rows)
+        for row in (_mark_row(mark) for mark in seed.marks):
+            self._connection.execute(SQL["dropped_mark_put"], row)
+            if self._is_valid(row[0], row[1], row[4] + row[5] - 1):
+                self._connection.execute(SQL["mark_put"], row)
+        self.floors[origin] = self.heads[origin] = floor
+        self._corrupt.pop(origin, None)
+
     def rebuilt(self, incarnation: int) -> None:
         self._connection.execute(SQL["log_rebuilt"], (incarnation,))
 
@@ -184,6 +202,15 @@ def _batch_row(batch: Batch, after: Head) -> tuple[str | int | bytes, ...]:
         h.origin, h.first_sequence, h.last_sequence, h.count, h.namespace, h.epoch, int(h.kind), h.producer_id,
         h.producer_sequence, h.commit_time_ms, after.size, batch.digest, batch.header_bytes, batch.records,
     )  # fmt: skip
+
+
+def _floor_row(floor: Head) -> tuple[int, bytes, int, int]:
+    return floor.sequence, floor.digest, floor.size, floor.commit_time_ms
+
+
+def _mark_row(seed: SeedMark) -> tuple[str, int, str, int, int, int]:
+    mark = seed.mark
+    return seed.namespace, seed.epoch, seed.producer_id, mark.producer_sequence, mark.first_sequence, mark.count
 
 
 def _ownership_row(namespace: str, o: Ownership) -> tuple[str | int, ...]:

@@ -18,7 +18,7 @@ from omnirelay.errors import Conflict, ShuttingDown
 from omnirelay.model.batch import GENESIS_DIGEST, Batch, BatchHeader
 from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
-from omnirelay.ports.log import EpochGuard, Head, LogState, Retention
+from omnirelay.ports.log import EpochGuard, Head, LogState, Retention, Seed
 from omnirelay.storage.database import DataDir, incarnation_of, open_reader, open_writer, unavailable
 from omnirelay.storage.ledger import Ledger
 from omnirelay.storage.reader import Reader
@@ -139,6 +139,14 @@ class SqliteLog:
                 if origin in self._tails:
                     self._tails[origin].drop(before=oldest)
         return changed
+
+    async def seed_of(self, origin: str) -> Seed | None:
+        self._check_open()
+        return await self._read(partial(Reader.seed_of, origin=origin))
+
+    async def sow(self, seed: Seed) -> None:
+        await self._submit(partial(Ledger.sow, seed=seed))
+        self._tails.pop(seed.origin, None)
 
     async def rebuilt(self, incarnation: int) -> None:
         """Goes on under a higher incarnation, once peers have proved that the log lost what this cluster wrote.

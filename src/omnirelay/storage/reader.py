@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from omnirelay.errors import CorruptLog, ResumePointDeleted
 from omnirelay.model.batch import Batch, BatchHeader
-from omnirelay.ports.log import Head, LogState
+from omnirelay.ports.log import Head, LogState, ProducerMark, Seed, SeedMark
 from omnirelay.storage.database import unreadable
 from omnirelay.storage.rows import (
     Batches,
@@ -80,6 +80,16 @@ class Reader:
                 raise _deleted(origin, floor)
             row = self._connection.execute(SQL["batch_size_until"], (origin, sequence)).fetchone()
             return int(row[0]) if row else floor.size
+
+    def seed_of(self, origin: str) -> Seed | None:
+        with self._snapshot(origin):
+            floor = self._floor(origin)
+            if floor.sequence == 0:
+                return None
+            dropped = tuple(self._connection.execute(SQL["dropped_select"], (origin,)))
+            rows = self._connection.execute(SQL["dropped_mark_select"], (origin,))
+            marks = tuple(SeedMark(name, epoch, producer, ProducerMark(*mark)) for name, epoch, producer, *mark in rows)
+            return Seed(origin, floor, dropped, marks)
 
     @contextmanager
     def _snapshot(self, origin: str = "", sequence: int = 0) -> Iterator[None]:

@@ -72,6 +72,16 @@ class Observed(Protocol):
         ...
 
     @property
+    def readers(self) -> Mapping[str, int]:
+        """Namespace → readers that this cluster serves."""
+        ...
+
+    @property
+    def readers_behind(self) -> Mapping[str, int]:
+        """Namespace → those of them that have not acknowledged its current epoch."""
+        ...
+
+    @property
     def failovers(self) -> Sequence[Failover]: ...
 
     @property
@@ -266,6 +276,18 @@ def _ownership(of: _Families, seen: Observed) -> Iterator[Metric]:
         "Current epoch of the namespace, as this cluster knows it",
         ("namespace",),
         [((namespace,), epoch) for namespace, epoch in sorted(seen.epochs.items())],
+    )
+    yield of.gauge(
+        "mesh_routing_readers",
+        "Readers of the namespace that this cluster serves",
+        ("namespace",),
+        [((namespace,), count) for namespace, count in sorted(seen.readers.items())],
+    )
+    yield of.gauge(
+        "mesh_routing_readers_behind",
+        "Readers that have not acknowledged the current epoch of the namespace",
+        ("namespace",),
+        [((namespace,), seen.readers_behind.get(namespace, 0)) for namespace in sorted(seen.readers)],
     )
     yield of.gauge(
         "mesh_lease_remaining_seconds",

@@ -26,7 +26,7 @@ from omnirelay.model.batch import GENESIS_DIGEST, Batch, BatchHeader, BatchKind,
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
-from omnirelay.ports.log import EpochGuard, Head, LogState, ProducerMark, Retention
+from omnirelay.ports.log import EpochGuard, Head, LogState, ProducerMark, Retention, Seed, SeedMark
 from omnirelay.testing.batches import head_after
 
 T = TypeVar("T")
@@ -134,6 +134,41 @@ class MemoryLog:
 
     async def retain(self, retention: Retention) -> Mapping[str, int]:
         return await self._submit(lambda: self._retain(retention))
+
+    async def seed_of(self, origin: str) -> Seed | None:
+        self._check_open()
+        on_disk = self._on_disk(origin)
+        if on_disk.floor.sequence == 0:
+            return None
+        dropped: dict[tuple[str, int], int] = {}
+        for h in on_disk.dropped:
+            dropped[h.namespace, h.epoch] = h.last_sequence
+        marks = (
+            SeedMark(*key, ProducerMark(h.producer_sequence, h.first_sequence, h.count))
+            for key, h in sorted(on_disk.marking.items())
+            if h.namespace in self._disk.routes
+        )
+        return Seed(origin, on_disk.floor, tuple((*key, end) for key, end in sorted(dropped.items())), tuple(marks))
+
+    async def sow(self, seed: Seed) -> None:
+        await self._submit(lambda: self._sow(seed))
+
+    def _sow(self, seed: Seed) -> None:
+        head = self._head(seed.origin)
+        if head.sequence >= seed.floor.sequence:
+            raise _mismatch(seed.origin, head)
+
+        def header(namespace: str, epoch: int, producer: str, mark: ProducerMark) -> BatchHeader:
+            first, count, number = mark.first_sequence, mark.count, mark.producer_sequence
+            return BatchHeader(seed.origin, first, count, namespace, epoch, 0, producer, number, VersionVector())
+
+        dropped = [header(name, epoch, "", ProducerMark(0, end, 1)) for name, epoch, end in seed.dropped]
+        marking = {
+            (m.namespace, m.epoch, m.producer_id): header(m.namespace, m.epoch, m.producer_id, m.mark)
+            for m in seed.marks
+        }
+        self._disk.origins[seed.origin] = OriginOnDisk([], dropped, marking, seed.floor, seed.floor)
+        self._corrupt.pop(seed.origin, None)
 
     async def rebuilt(self, incarnation: int) -> None:
         """Goes on under a higher incarnation. Raises Conflict unless it is higher."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from omnirelay.errors import BadRequest
 from omnirelay.model.batch import Batch
+from omnirelay.model.log_state import Head, ProducerMark, Seed, SeedMark
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.streams import (
     Accepted,
     Ack,
+    AcknowledgeRequest,
     ClockSample,
     FenceNotice,
     FromReceiver,
@@ -22,6 +24,7 @@ from omnirelay.ports.streams import (
     PublishOpen,
     PublishOpened,
     PublishRemote,
+    SeedPart,
     SubscribeRequest,
     Withdrawn,
 )
@@ -57,6 +60,7 @@ def encode_from_receiver(message: FromReceiver) -> replication_pb2.ReplicateRequ
             digests=message.digests,
             credit_bytes=message.credit_bytes,
             origins=message.origins,
+            seeds=message.seeds,
         )
     )
 
@@ -82,6 +86,7 @@ def decode_from_receiver(message: replication_pb2.ReplicateRequest) -> FromRecei
                 dict(opening.digests),
                 opening.credit_bytes,
                 tuple(opening.origins),
+                tuple(opening.seeds),
             )
         case _:
             raise BadRequest("the request holds no message that this version knows")
@@ -98,6 +103,8 @@ def encode_from_sender(message: FromSender) -> replication_pb2.ReplicateResponse
                 sent_at_unix_ms=message.sent_ms,
             )
         )
+    if isinstance(message, SeedPart):
+        return replication_pb2.ReplicateResponse(seed=_encode_seed(message))
     return replication_pb2.ReplicateResponse(
         accepted=replication_pb2.ReplicateAccepted(
             cluster_id=message.cluster, protocol=_version(message.protocol), origin=message.origin
@@ -112,12 +119,55 @@ def decode_from_sender(message: replication_pb2.ReplicateResponse) -> FromSender
         case "heartbeat":
             beat = message.heartbeat
             return Heartbeat(codec.vector_from_message(beat.head), beat.head_bytes, beat.sent_at_unix_ms)
+        case "seed":
+            return _decode_seed(message.seed)
         case "accepted":
             accepted = message.accepted
             version = ProtocolVersion(accepted.protocol.major, accepted.protocol.minor)
             return Accepted(accepted.cluster_id, version, accepted.origin)
         case _:
             raise BadRequest("the response holds no message that this version knows")
+
+
+def _encode_seed(part: SeedPart) -> replication_pb2.ReplicateSeed:
+    seed, floor = part.seed, part.seed.floor
+    return replication_pb2.ReplicateSeed(
+        origin=seed.origin,
+        sequence=floor.sequence,
+        digest=floor.digest,
+        size=floor.size,
+        committed_at_unix_ms=floor.commit_time_ms,
+        dropped=[replication_pb2.SeedDropped(namespace=n, epoch=e, sequence=s) for n, e, s in seed.dropped],
+        marks=[
+            replication_pb2.SeedMark(
+                namespace=each.namespace,
+                epoch=each.epoch,
+                producer_id=each.producer_id,
+                producer_sequence=each.mark.producer_sequence,
+                first_sequence=each.mark.first_sequence,
+                count=each.mark.count,
+            )
+            for each in seed.marks
+        ],
+        complete=part.complete,
+    )
+
+
+def _decode_seed(message: replication_pb2.ReplicateSeed) -> SeedPart:
+    if len(message.digest) != codec.DIGEST_BYTES:
+        raise BadRequest(f"the seed's digest has {len(message.digest)} bytes, not {codec.DIGEST_BYTES}")
+    floor = Head(message.sequence, message.digest, message.size, message.committed_at_unix_ms)
+    dropped = tuple((each.namespace, each.epoch, each.sequence) for each in message.dropped)
+    marks = tuple(
+        SeedMark(
+            each.namespace,
+            each.epoch,
+            each.producer_id,
+            ProducerMark(each.producer_sequence, each.first_sequence, each.count),
+        )
+        for each in message.marks
+    )
+    return SeedPart(Seed(message.origin, floor, dropped, marks), message.complete)
 
 
 def _version(version: ProtocolVersion) -> replication_pb2.ProtocolVersion:
@@ -166,7 +216,12 @@ def encode_publish(message: PublishOpened | PublishAck | PublishRemote) -> event
 
 def decode_subscribe(message: events_pb2.SubscribeRequest) -> SubscribeRequest:
     after = codec.cursor_from_message(message.after) if message.HasField("after") else None
-    return SubscribeRequest(message.namespace, after, message.start_at == events_pb2.START_AT_LATEST)
+    latest = message.start_at == events_pb2.START_AT_LATEST
+    return SubscribeRequest(message.namespace, after, latest, message.consumer_id, message.epoch)
+
+
+def decode_acknowledge(message: events_pb2.AcknowledgeRequest) -> AcknowledgeRequest:
+    return AcknowledgeRequest(message.namespace, message.consumer_id, message.epoch)
 
 
 def encode_subscribe(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -44,7 +44,9 @@ class Services(Protocol):
 
     async def publish(self, stream: streams.Duplex[Any, Any]) -> None: ...
 
-    def subscribe(self, request: streams.SubscribeRequest) -> AsyncIterator[Any]: ...
+    def subscribe(self, request: streams.SubscribeRequest, principal: str) -> AsyncGenerator[Any, None]: ...
+
+    def acknowledge(self, request: streams.AcknowledgeRequest, principal: str) -> None: ...
 
     @property
     def vector(self) -> VersionVector: ...
@@ -125,9 +127,20 @@ class _Events(events_pb2_grpc.EventServiceServicer):
 
     async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Context) -> None:  # noqa: N802
         async with _typed(context):
-            self._access.require(caller(context), Scope.SUBSCRIBE)
-            async for message in self._services.subscribe(messages.decode_subscribe(request)):
-                await context.write(messages.encode_subscribe(message, self._services.vector))
+            principal = caller(context)
+            self._access.require(principal, Scope.SUBSCRIBE)
+            async with aclosing(self._services.subscribe(messages.decode_subscribe(request), principal)) as found:
+                async for message in found:
+                    await context.write(messages.encode_subscribe(message, self._services.vector))
+
+    async def Acknowledge(  # noqa: N802
+        self, request: events_pb2.AcknowledgeRequest, context: Context
+    ) -> events_pb2.AcknowledgeResponse:
+        async with _typed(context):
+            principal = caller(context)
+            self._access.require(principal, Scope.SUBSCRIBE)
+            self._services.acknowledge(messages.decode_acknowledge(request), principal)
+        return events_pb2.AcknowledgeResponse()
 
 
 @asynccontextmanager

@@ -141,16 +141,36 @@ def count_records(data: bytes) -> int:
 
 PROVENANCE = ("omnirelay-origin", "omnirelay-epoch", "omnirelay-sequence")
 """Headers of a replayed record: where it was committed first."""
+PROVENANCE_COUNT = "omnirelay-count"
+"""On the first of so many records of one batch, where the others bear no headers: they follow it without a gap."""
+
+
+GROWTH = 2
+SMALL_BYTES = 64 * 1024
+"""Provenance may make a batch so many times larger, or so large; replicators and clients take messages of that size."""
 
 
 def with_provenance(data: bytes, header: BatchHeader) -> bytes:
-    """The same records, each with the place where it was committed; deterministic."""
+    """The same records, each with the place where it was committed; deterministic.
+
+    Where that would make far more of many small records, only the first bears its place, and how many records follow
+    each other from there: a batch that no message holds would stop replication.
+    """
     message = _parse(data)
     for index, record in enumerate(message.records):
-        places = (header.origin, str(header.epoch), str(header.first_sequence + index))
-        for name, place in zip(PROVENANCE, places, strict=True):
-            record.headers.add(name=name, value=place.encode())
+        _place(record, header, header.first_sequence + index)
+    full = message.SerializeToString(deterministic=True)
+    if len(full) <= max(GROWTH * len(data), SMALL_BYTES):
+        return full
+    message = _parse(data)
+    _place(message.records[0], header, header.first_sequence)
+    message.records[0].headers.add(name=PROVENANCE_COUNT, value=str(len(message.records)).encode())
     return message.SerializeToString(deterministic=True)
+
+
+def _place(record: pb.Record, header: BatchHeader, sequence: int) -> None:
+    for name, place in zip(PROVENANCE, (header.origin, str(header.epoch), str(sequence)), strict=True):
+        record.headers.add(name=name, value=place.encode())
 
 
 def _parse(data: bytes) -> pb.RecordSet:

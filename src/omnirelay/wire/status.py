@@ -19,7 +19,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from omnirelay.errors import (
     AccessDenied,
     BadRequest,
-    BatchTooLarge,
+    MessageTooLarge,
     NotFound,
     OmniRelayError,
     Overloaded,
@@ -88,7 +88,7 @@ def _unexplained(code: grpc.StatusCode, details: str) -> OmniRelayError:
             return BadRequest(details)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             # gRPC itself ends a call so when a message exceeds the receiver's limit; sending it again cannot help.
-            return BatchTooLarge(details) if "larger than max" in details else Overloaded(details)
+            return MessageTooLarge(details) if "larger than max" in details else Overloaded(details)
         case _:
             # Refused, reset, timed out, cut off half-way, or no replicator at all: try elsewhere.
             return Unreachable(f"{code.name}: {details}")

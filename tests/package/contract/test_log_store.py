@@ -638,6 +638,70 @@ async def test_fm25_reading_below_what_is_retained(place: Place, log: Log, reope
         assert await again.backlog_bytes("us", 3) == chain.head.size - sum(batch.size for batch in batches[:3])
 
 
+# --- seeds --------------------------------------------------------------------------------------------------------
+
+
+async def test_fm25_a_seed_stands_for_what_retention_dropped(place: Place, log: Log) -> None:
+    chain = Chain("us")
+    await log.install({"default": ROUTE_1})
+    batches = chain.take(5)
+    await append_all(log, batches)
+    assert await log.seed_of("us") is None, "nothing was dropped"
+    await log.record_cursor("eu", VersionVector({"us": 3}))
+    await log.retain(everything())
+    seed = await log.seed_of("us")
+    assert seed is not None
+    assert (seed.origin, seed.floor.sequence, seed.floor.digest) == ("us", 3, batches[2].digest)
+    assert seed.dropped == (("default", 1, 3),)
+    assert [(mark.producer_id, mark.mark.first_sequence) for mark in seed.marks] == [(batches[2].header.producer_id, 3)]
+
+
+@pytest.mark.parametrize("reopen", [False, True])
+@pytest.mark.parametrize("held", [0, 2])
+async def test_fm25_a_log_that_was_sown_goes_on_behind_the_seed(
+    place: Place, log: Log, held: int, reopen: bool
+) -> None:
+    giving, chain = await MemoryLog.open(), Chain("us")
+    batches = chain.take(5)
+    for each in (giving, log):
+        await each.install({"default": ROUTE_1})
+    await append_all(giving, batches)
+    await append_all(log, batches[:held])
+    await giving.retain(replace(everything(cap_bytes=0), keep_from={"us": 5}))
+    seed = await giving.seed_of("us")
+    assert seed is not None
+    with pytest.raises(PositionMismatch):
+        await log.append(batches[4])
+    await log.sow(seed)
+    async with reopened(place, log) if reopen else same(log) as again:
+        assert again.heads["us"] == seed.floor
+        assert (await again.load()).oldest == {"us": 5}
+        await again.append(batches[4])
+        assert await again.read("us", 4, BIG) == [batches[4]]
+        assert again.heads["us"] == chain.head
+        with pytest.raises(ResumePointDeleted):
+            await again.read("us", held, BIG)
+        with pytest.raises(ResumePointDeleted):
+            await again.read_namespace("default", 1, "us", 1, 9, BIG)
+        assert (await again.load()).producers == (await giving.load()).producers
+        assert await again.seed_of("us") == seed, "it can be handed on"
+    await giving.close()
+
+
+async def test_a_seed_is_refused_by_who_holds_as_much(log: Log) -> None:
+    giving, chain = await MemoryLog.open(), Chain("us")
+    batches = chain.take(3)
+    await append_all(giving, batches)
+    await append_all(log, batches)
+    await giving.retain(everything())
+    seed = await giving.seed_of("us")
+    assert seed is not None
+    with pytest.raises(PositionMismatch):
+        await log.sow(seed)
+    assert await log.read("us", 0, BIG) == batches
+    await giving.close()
+
+
 @asynccontextmanager
 async def same(log: Log) -> AsyncIterator[Log]:
     yield log

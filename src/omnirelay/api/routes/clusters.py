@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -133,6 +133,28 @@ async def delete_cluster(
 async def get_replication(services: Serving, cluster_id: str) -> schemas.Replication:
     """Vector, heads with chain digests, and both directions of every link, as the cluster reported them last."""
     return present.replication(services.view, services.clusters.get(cluster_id).descriptor)
+
+
+@router.post("/{cluster_id}/rebuild", operation_id="rebuildCluster", status_code=202)
+@needs(Scope.ADMIN, "cluster.rebuild")
+async def rebuild_cluster(
+    services: Serving, caller: Calling, cluster_id: str, body: schemas.RecoveryBody, dry_run: DryRun
+) -> schemas.RebuildModel:
+    """Lets a cluster that has lost its own log begin a new one, under its next incarnation. Refused while nobody holds
+    more of its log than it does itself, and while it owns namespaces. The cluster carries it out by itself."""
+    rebuild = await services.rebuilding.request(cluster_id, body.change_ticket, body.reason, caller.actor, dry_run)
+    return schemas.RebuildModel.model_validate(asdict(rebuild))
+
+
+@router.post("/{cluster_id}/reseed", operation_id="reseedCluster", status_code=202)
+@needs(Scope.ADMIN, "cluster.reseed")
+async def reseed_cluster(
+    services: Serving, caller: Calling, cluster_id: str, body: schemas.RecoveryBody, dry_run: DryRun
+) -> schemas.ReseedModel:
+    """Lets a cluster that fell behind retention go on without what was dropped meanwhile. Refused while it reports of
+    no such log. The cluster carries it out by itself, and closes it once another one proves the same history."""
+    reseed = await services.reseeding.request(cluster_id, body.change_ticket, body.reason, caller.actor, dry_run)
+    return schemas.ReseedModel(**{**asdict(reseed), "origins": list(reseed.origins)})
 
 
 def _answer(services: Services, stored: Stored, response: Response) -> schemas.Cluster:

@@ -16,6 +16,7 @@ from omnirelay.api.guard import Calling, DryRun, GuardedRoute, Serving, needs, n
 from omnirelay.api.services import Services
 from omnirelay.errors import BadRequest, CoordinationUnavailable
 from omnirelay.failover import report
+from omnirelay.failover.acknowledgement import acknowledgement
 from omnirelay.failover.modes import is_open
 from omnirelay.failover.record import ApprovalSource, Check, Failover, Limits, Mode, State
 from omnirelay.failover.record import Request as FailoverRequest
@@ -49,7 +50,7 @@ async def plan_failover(
     if body.break_glass and not body.reason.strip():
         raise BadRequest("breaking the glass needs a reason", path="reason")
     limits = body.limits.model_dump(exclude_none=True)
-    limits.setdefault("approvals_required", 0 if mode is Mode.EMERGENCY else 1)
+    limits.setdefault("approvals_required", services.failovers.policy.least(mode, body.break_glass))
     asked = FailoverRequest(
         mode=mode,
         target=body.target,
@@ -146,15 +147,17 @@ async def post_to_ticket(
 )
 @needs(Scope.READ)
 async def get_report(services: Serving, request: Request, failover_id: str) -> Response:
-    """The evidence: timings, measured outage and loss beside the predicted ones, digests, checks, journal, audit range.
+    """The evidence: timings, measured outage and loss beside the predicted ones, digests, checks, journal, audit range,
+    and who reads by the old routing still.
 
     JSON, or Markdown for `Accept: text/markdown`.
     """
     record = await _find(services, failover_id)
     audit = await services.auditor.range_of(f"failovers/{failover_id}", "failover.plan")
+    noticed = acknowledgement(services.view.evidence(), record.request.namespaces)
     if MARKDOWN in request.headers.get("accept", ""):
-        return PlainTextResponse(report.markdown(record, audit), media_type=MARKDOWN)
-    return Response(present.evidence(record, audit).model_dump_json(), media_type="application/json")
+        return PlainTextResponse(report.markdown(record, audit, noticed), media_type=MARKDOWN)
+    return Response(present.evidence(record, audit, noticed).model_dump_json(), media_type="application/json")
 
 
 def _step_endpoint(step: str) -> Callable[..., Awaitable[schemas.FailoverModel]]:

@@ -57,6 +57,18 @@ WHERE origin = ? AND last_sequence <= ? GROUP BY namespace, epoch
 -- name: dropped_of
 SELECT sequence FROM dropped WHERE namespace = ? AND epoch = ? AND origin = ?
 
+-- name: dropped_select
+SELECT namespace, epoch, sequence FROM dropped WHERE origin = ? ORDER BY namespace, epoch
+
+-- name: dropped_sow
+INSERT OR REPLACE INTO dropped (namespace, epoch, origin, sequence) VALUES (?, ?, ?, ?)
+
+-- name: dropped_mark_select
+-- An epoch has one log, so the ownership tells which log a mark is of.
+SELECT m.namespace, m.epoch, m.producer_id, m.producer_sequence, m.first_sequence, m.count
+FROM dropped_mark m JOIN ownership o ON o.namespace = m.namespace AND o.epoch = m.epoch
+WHERE o.origin = ? ORDER BY m.namespace, m.epoch, m.producer_id
+
 -- name: mark_put
 INSERT OR REPLACE INTO mark (namespace, epoch, producer_id, producer_sequence, first_sequence, count)
 VALUES (?, ?, ?, ?, ?, ?)

@@ -16,8 +16,9 @@ from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model.batch import Batch, BatchHeader
 from omnirelay.ports.streams import ProtocolVersion, PublishAck, SubscribeRequest
-from omnirelay.runtime.replicator import Replicator, RetentionSettings, World
+from omnirelay.runtime.replicator import Replicator, World
 from omnirelay.runtime.reporter import Host
+from omnirelay.runtime.retaining import RetentionSettings
 from omnirelay.testing.memory_coordination import Fault
 from omnirelay.testing.simulation.clock import EPOCH_MS, VirtualClock
 from omnirelay.testing.simulation.disk import USUAL_SECONDS, Disk, SimulatedLog
@@ -232,7 +233,7 @@ class Cluster:
     async def _serve_reader(self, stream: Side[Any, Any], caller: str) -> None:
         request = await stream.receive()
         assert isinstance(request, SubscribeRequest)
-        async with aclosing(self._running().subscribe(request)) as messages:  # type: ignore[type-var]
+        async with aclosing(self._running().subscribe(request)) as messages:
             async for message in messages:
                 await stream.send(message)
 

@@ -13,7 +13,8 @@ from tests.package.unit.failover.support import NOW_MS, a_descriptor, a_report
 from omnirelay.api import Services, create_app
 from omnirelay.errors import OmniRelayError
 from omnirelay.failover import emergency_workflow, workflow
-from omnirelay.failover.evidence import ClusterReport, LeaseClaim
+from omnirelay.failover.approvals import ApprovalPolicy
+from omnirelay.failover.evidence import ClusterReport, LeaseClaim, Probe
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import Barrier, Canary, DemotionToken, Failover, State
 from omnirelay.model.access import AccessPolicy, Scope
@@ -26,7 +27,10 @@ from omnirelay.runtime.clusters import Clusters
 from omnirelay.runtime.divergences import Divergences
 from omnirelay.runtime.documents import CLUSTERS, LEASES, REPORTS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.failovers import Failovers
+from omnirelay.runtime.links import Links
 from omnirelay.runtime.planning import Planner
+from omnirelay.runtime.rebuilding import Rebuilding
+from omnirelay.runtime.reseeding import Reseeding
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.ticket_reader import TicketReader
 from omnirelay.runtime.tickets import TicketDesk, TicketDuty
@@ -62,6 +66,13 @@ class LoopClock:
         return NOW_MS + round(self.added * 1000)
 
 
+class Answering:
+    """Every endpoint answers."""
+
+    async def probe(self, descriptor: object) -> Probe:
+        return Probe()
+
+
 class Mesh:
     def __init__(self, duty: TicketDuty | None = None, clock: LoopClock | None = None) -> None:
         self.clock = clock or LoopClock()
@@ -75,9 +86,10 @@ class Mesh:
             self.view,
             self.auditor,
             self.clock,
-            Planner(self.view, self.clock, Timing()),
+            Planner(self.view, self.clock, Timing(), Answering()),
             lambda _: f"fo-{next(numbers)}",
             lambda token, cluster: None,
+            ApprovalPolicy(),
             TicketReader(duty.source if duty else None),
         )
         self.tickets = TicketDesk("us-east", duty, self.store, self.view, self.auditor, self.failovers, self.clock)
@@ -106,6 +118,15 @@ class Mesh:
             tickets=self.tickets,
             clusters=self.clusters,
             divergences=self.divergences,
+            rebuilding=Rebuilding("us-east", self.log, self.view, self.auditor, self.clock),
+            reseeding=Reseeding(
+                "us-east",
+                self.sequencer,
+                Links(self.sequencer, self.clock, Timing()),
+                self.view,
+                self.auditor,
+                self.clock,
+            ),
             auditor=self.auditor,
             access=self.policy,
             readiness=lambda: self.unready,

@@ -299,3 +299,60 @@ class TestDeleting:
     async def test_it_names_its_ticket(self, mesh):
         refused = await change(mesh, "DELETE", "ap-south", name="root")
         assert (refused.status_code, refused.json()["details"]["path"]) == (400, "change_ticket")
+
+
+REBUILD = "/control/clusters/eu-west/rebuild"
+BURNT = {"change_ticket": "CHG-7", "reason": "its disk burnt"}
+
+
+class TestRebuild:
+    async def lose(self, mesh):
+        """Somebody holds more of eu-west's log than eu-west itself."""
+        await mesh.report("eu-west", vector={"us-east": 40})
+        await mesh.report("ap-south", vector={"us-east": 40, "eu-west": 7})
+        await mesh.view.refresh()
+
+    async def test_fm35_a_rebuild_is_asked_for_by_an_admin_and_audited(self, mesh):
+        await self.lose(mesh)
+        dry = await mesh.call("root", "POST", REBUILD, params={"dry_run": True}, json=BURNT)
+        assert (dry.status_code, mesh.view.rebuilds) == (202, {})
+        answer = await mesh.call("root", "POST", REBUILD, json=BURNT)
+        assert (answer.json()["origin"], answer.json()["incarnation"]) == ("eu-west", 2)
+        again = await mesh.call("root", "POST", REBUILD, json={**BURNT, "reason": "twice"})
+        assert again.json() == answer.json()
+        entry = (await mesh.auditor.entries(0, 100))[-1]
+        assert (entry.action, entry.actor, entry.why) == ("cluster.rebuild", "token/root", "its disk burnt")
+        assert entry.after["new_origin"] == "eu-west~2"
+
+    @pytest.mark.parametrize(
+        ("who", "path", "body", "status", "code"),
+        [
+            ("alice", REBUILD, BURNT, 403, "permission_denied"),
+            ("root", REBUILD, {"change_ticket": "CHG-7"}, 400, "invalid_argument"),
+            ("root", "/control/clusters/us-east/rebuild", BURNT, 409, "log_not_lost"),
+            ("root", "/control/clusters/mars/rebuild", BURNT, 404, "not_found"),
+        ],
+    )
+    async def test_fm35_a_rebuild_that_is_refused(self, mesh, who, path, body, status, code):
+        await self.lose(mesh)
+        refused = await mesh.call(who, "POST", path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+        assert mesh.view.rebuilds == {}
+
+
+class TestReseed:
+    PATH = "/control/clusters/ap-south/reseed"
+
+    async def test_fm25_a_reseed_is_asked_for_by_an_admin_and_audited(self, mesh):
+        refused = await mesh.call("root", "POST", self.PATH, json=BURNT)
+        assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_reseed")
+        await mesh.report("ap-south", deleted=("us-east",))
+        refused = await mesh.call("alice", "POST", self.PATH, json=BURNT)
+        assert (refused.status_code, mesh.view.reseeds) == (403, {})
+        dry = await mesh.call("root", "POST", self.PATH, params={"dry_run": True}, json=BURNT)
+        assert (dry.status_code, mesh.view.reseeds) == (202, {})
+        answer = await mesh.call("root", "POST", self.PATH, json=BURNT)
+        assert answer.json()["origins"] == ["us-east"]
+        assert (await mesh.call("root", "POST", self.PATH, json=BURNT)).json() == answer.json()
+        entry = (await mesh.auditor.entries(0, 100))[-1]
+        assert (entry.action, entry.actor, entry.why) == ("cluster.reseed", "token/root", "its disk burnt")

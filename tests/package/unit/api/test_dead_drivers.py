@@ -3,6 +3,7 @@
 import pytest
 from tests.package.unit.api.mesh import PLAN
 
+from omnirelay.failover.evidence import ReaderBehind
 from omnirelay.runtime.documents import ROUTING
 
 
@@ -44,3 +45,25 @@ async def test_fm20_all_namespaces_of_a_failover_move_in_one_change_of_one_docum
         "orders": "eu-west",
     }
     assert mesh.view.routing.version == version + 1
+
+
+async def test_fm20_the_report_and_the_routing_name_readers_that_have_not_acknowledged_the_switch(mesh, agents):
+    failover_id = await mesh.approved()
+    for step in ("drain", "promote"):
+        await mesh.step(failover_id, step)
+    late = ReaderBehind("default", "billing", "client/b", 1)
+    version = mesh.view.routing.version
+    counts = {"readers": {"default": 3}, "readers_behind": {"default": 1}, "late": (late,)}
+    await mesh.report("ap-south", routing_version=version, **counts)
+    await mesh.report("eu-west", routing_version=version)
+    await mesh.view.refresh()
+    path = f"/control/failovers/{failover_id}/report"
+    shown = (await mesh.call("reader", "GET", path)).json()["readers"]
+    assert shown == (await mesh.call("reader", "GET", "/control/routing/readers")).json()
+    assert shown["late"] == [
+        {"cluster": "ap-south", "namespace": "default", "consumer": "billing", "principal": "client/b", "epoch": 1}
+    ]
+    assert (shown["readers"], shown["readers_behind"], shown["clusters_behind"]) == (3, 1, ["us-east"])
+    text = (await mesh.call("reader", "GET", path, headers={"Accept": "text/markdown"})).text
+    assert "| Readers | 2 of 3 have acknowledged routing version 2; us-east shows an older one |" in text
+    assert "| ap-south | default | billing | client/b | 1 |" in text

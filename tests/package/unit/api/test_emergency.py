@@ -3,6 +3,8 @@
 import pytest
 from tests.package.unit.api.mesh import Agents, background
 
+from omnirelay.failover.approvals import ApprovalPolicy
+
 EMERGENCY = {
     "mode": "emergency",
     "target": "eu-west",
@@ -86,6 +88,14 @@ class TestPlan:
         assert failover["state"] == "awaiting_approval"
         answer = await disaster.step(failover["id"], "promote")
         assert answer.json()["code"] in ("not_approved", "illegal_transition")
+
+    async def test_configured_approvals_hold_for_an_emergency_too_unless_the_glass_is_broken(self, disaster):
+        disaster.failovers.policy = ApprovalPolicy(emergency=1)
+        refused = await plan(disaster, limits={"approvals_required": 0})
+        assert (refused.status_code, refused.json()["code"]) == (409, "approvals_below_floor")
+        assert (await planned(disaster))["approvals_required"] == 1
+        glass = await plan(disaster, "root", break_glass=True, accept_data_loss=None)
+        assert (glass.json()["state"], glass.json()["approvals_required"]) == ("approved", 0)
 
     async def test_the_same_request_finds_the_open_plan_also_after_the_promotion(self, disaster):
         first = await completed(disaster, namespaces=["default"])
@@ -195,13 +205,14 @@ class TestReport:
             "completed_at",
         }
         assert all(report["timings"].values())
-        assert report["measured_outage_seconds"] is None, "nobody knows when the source stopped"
+        assert (report["measured_outage_seconds"], report["outage_basis"]) == (5.0, "source_last_heard")
 
     async def test_as_markdown(self, disaster):
         failover = await completed(disaster)
         path = f"/control/failovers/{failover['id']}/report"
         text = (await disaster.call("reader", "GET", path, headers={"Accept": "text/markdown"})).text
         assert "Emergency, us-east → eu-west." in text
+        assert "| Outage | 5 s measured at the most, since the source was last heard of" in text
         assert "## Loss manifest" in text
         assert "| default | us-east | 1 | 41 to 43 | 3 | presumed_lost | no |" in text
 

@@ -3,6 +3,9 @@
 import pytest
 from tests.package.unit.api.mesh import PLAN, Agents, background
 
+from omnirelay.failover.approvals import ApprovalPolicy
+from omnirelay.failover.record import State
+
 STEPS = ("preflight", "drain", "promote", "verify", "complete")
 
 
@@ -120,8 +123,28 @@ class TestApproval:
     async def test_nobody_can_ask_for_a_failover_that_nobody_approves(self, mesh):
         asked = {**PLAN, "limits": {"approvals_required": 0}}
         refused = await mesh.call("root", "POST", "/control/failovers", json=asked)
-        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_argument")
-        assert "approvals_required" in refused.json()["detail"]
+        assert (refused.status_code, refused.json()["code"]) == (409, "approvals_below_floor")
+        assert "at least 1 (limits.approvals_required)" in refused.json()["hint"]
+        assert mesh.view.failovers == {}
+
+    async def test_fewer_approvals_than_configured_cannot_be_asked_for_and_more_can(self, mesh):
+        mesh.failovers.policy = ApprovalPolicy(planned=2)
+        asked = {**PLAN, "limits": {"approvals_required": 1}}
+        refused = await mesh.call("alice", "POST", "/control/failovers", json=asked)
+        assert (refused.status_code, refused.json()["details"]) == (409, {"asked": 1, "required": 2})
+        assert (await mesh.planned())["approvals_required"] == 2, "what is not said is what is configured"
+        assert (await mesh.planned(limits={"approvals_required": 3}))["approvals_required"] == 3
+
+    async def test_a_plan_with_fewer_approvals_than_configured_here_is_not_carried_out_here(self, mesh):
+        failover_id = await mesh.approved()
+        mesh.failovers.policy = ApprovalPolicy(planned=2)
+        refused = await mesh.step(failover_id, "drain")
+        assert (refused.status_code, refused.json()["code"]) == (409, "approvals_below_floor")
+        assert await mesh.state(failover_id) is State.APPROVED
+
+    async def test_without_a_floor_whoever_operates_may_do_it_alone(self, mesh):
+        mesh.failovers.policy = ApprovalPolicy(planned=0)
+        assert (await mesh.planned())["state"] == "approved"
 
     async def test_two_of_two(self, mesh):
         plan = await mesh.planned(limits={"approvals_required": 2})

@@ -8,8 +8,11 @@ STEPS = ("preflight", "drain", "promote", "verify", "complete", "abort")
 PATHS = {
     "/control/clusters": {"get", "post"},
     "/control/clusters/{cluster_id}": {"get", "put", "patch", "delete"},
+    "/control/clusters/{cluster_id}/rebuild": {"post"},
+    "/control/clusters/{cluster_id}/reseed": {"post"},
     "/control/clusters/{cluster_id}/replication": {"get"},
     "/control/routing": {"get"},
+    "/control/routing/readers": {"get"},
     "/control/routing/watch": {"get"},
     "/control/failovers": {"get", "post"},
     "/control/failovers/{failover_id}": {"get"},

@@ -4,6 +4,7 @@ import pytest
 from tests.package.unit.failover import disasters
 
 from omnirelay.api import present
+from omnirelay.failover.acknowledgement import acknowledgement
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def test_an_accepted_emergency_is_promoted_and_never_drained(stage, commands):
 
 def test_its_report_says_what_was_accepted_predicted_and_cut_off():
     record = disasters.promoted()
-    shown = present.evidence(record, None)
+    shown = present.evidence(record, None, acknowledgement(disasters.disaster(), ()))
     assert (tuple(shown.manifest), tuple(shown.predicted_loss)) == (record.manifest, record.plan.loss)
     assert shown.manifest
     assert (shown.accept_data_loss, shown.break_glass) == (record.request.accept_data_loss, False)

@@ -198,3 +198,14 @@ class TestIdempotencyKey:
         assert (await self.post(mesh, "/control/failovers", "k1", json=PLAN)).status_code == 409
         await mesh.report("eu-west")
         assert (await self.post(mesh, "/control/failovers", "k1", json=PLAN)).status_code == 201
+
+
+async def test_forty_promotions_at_once_do_not_wear_each_other_out(mesh, agents):
+    """All of them change the one routing document, and each may only try so often."""
+    names = [f"n{number:02}" for number in range(40)]
+    await mesh.own(dict.fromkeys(names, "us-east"))
+    ids = [await mesh.approved(namespaces=[name]) for name in names]
+    for failover_id in ids:
+        await mesh.step(failover_id, "drain")
+    answers = await asyncio.gather(*(mesh.step(failover_id, "promote") for failover_id in ids))
+    assert [answer.status_code for answer in answers] == [200] * len(ids), answers[-1].text

@@ -7,6 +7,7 @@ import pytest
 from tests.package.unit.api.mesh import PLAN, Agents, LoopClock, Mesh, background, running_mesh
 
 from omnirelay.errors import TicketCredentialsRefused, TicketRefused, TicketUnavailable
+from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.record import Failover
 from omnirelay.model.ticket import TicketApproval
 from omnirelay.model.times import rfc3339
@@ -18,7 +19,7 @@ DOWN = TicketUnavailable("tickets.example does not answer", url="https://tickets
 FROM_TICKET = {"approval_source": "ticket"}
 
 
-def a_report(failover: Failover, audit: tuple[int, int] | None) -> bytes:
+def a_report(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> bytes:
     return json.dumps({"id": failover.id, "state": failover.state, "audit": audit}).encode()
 
 

@@ -171,8 +171,21 @@ class ControlApi:
             case ("POST", "clusters"):
                 self.clusters[body["cluster_id"]] = cluster(**body)
                 return 201, self.clusters[body["cluster_id"]], '"1"'
+            case ("POST", "clusters", name, "rebuild"):
+                return 202, {"cluster": name, "origin": name, "incarnation": 2, **body}, ""
+            case ("POST", "clusters", name, "reseed"):
+                return 202, {"cluster": name, "origins": ["us-east"], **body}, ""
             case (_, "clusters", name):
                 return self._cluster(method, name, body, headers)
+            case ("GET", "routing", "readers"):
+                late = {
+                    "cluster": "eu-west",
+                    "namespace": "default",
+                    "consumer": "",
+                    "principal": "spiffe://m/client/b",
+                }
+                counts = {"routing_version": 3, "readers": 2, "readers_behind": 1, "late": [{**late, "epoch": 1}]}
+                return 200, {**counts, "clusters_behind": ["ap-south"], "clusters_unknown": []}, ""
             case ("GET", "routing"):
                 first = {"epoch": 1, "cluster": "us-east", "origin": "us-east", "cut": {"epoch": 0, "sequence": 0}}
                 route = {"active": "us-east", "epoch": 1, "endpoint": "us-east:1", "control": "", "history": [first]}

@@ -62,7 +62,7 @@ def test_replication_is_never_better_than_what_is_known(api, run):
     back = links_of(list(api.clusters.values()))[0]
     assert (back["lag_records"], back["lag_seconds"], back["mesh_replication_status"]) == (None, None, "unknown")
     table = run("mesh", "clusters", "replication", "status").stdout.splitlines()
-    assert table[1].split()[3:] == ["unknown"] * 7
+    assert table[1].split()[3:] == ["unknown"] * 8
 
 
 def test_the_worse_of_both_sides_counts(api):
@@ -111,10 +111,56 @@ def test_an_audit_copy_is_verified_offline(api, run, tmp_path):
     copy = tmp_path / "copy"
     assert run("mesh", "audit", "list", "--copy", str(copy)).exit_code == 0
     assert len(run("mesh", "audit", "list", "--after", "2", "--limit", "2").stdout.splitlines()) == 3
-    verified = run("mesh", "audit", "verify", str(copy), "--head", entries[-1].digest)
+    verified = run("mesh", "audit", "verify", str(copy), "--head", f"5:{entries[-1].digest}")
     assert (verified.exit_code, verified.stdout) == (0, "5 entries verified\n")
+    assert run("mesh", "audit", "verify", str(copy), "--head", entries[-1].digest).stdout == "5 entries verified\n"
     assert run("mesh", "audit", "verify", str(copy), "--head", "0" * 64).exit_code == 3
+    assert run("mesh", "audit", "verify", str(copy), "--head", f"6:{entries[-1].digest}").exit_code == 3
+    assert run("mesh", "audit", "verify", str(copy), "--head", "5:cafe").exit_code == 2
+    assert "takes --head" in run("mesh", "audit", "verify", str(copy)).stdout
     copy.write_text(copy.read_text().replace('"number":3', '"number":4'))
     broken = run("mesh", "audit", "verify", str(copy))
     assert broken.exit_code == 3
     assert "entry 3" in broken.stderr
+
+
+def test_a_copy_without_an_entry_is_not_verified(run, tmp_path):
+    empty = tmp_path / "copy"
+    empty.touch()
+    for head in ([], ["--head", START_DIGEST], ["--head", f"0:{START_DIGEST}"]):
+        refused = run("mesh", "audit", "verify", str(empty), *head)
+        assert (refused.exit_code, refused.stdout) == (3, "")
+        assert "holds no entry" in refused.stderr
+
+
+def test_a_copy_whose_end_is_cut_off_is_found_by_the_head(run, tmp_path):
+    entries = chain(3)
+    copy = tmp_path / "copy"
+    copy.write_bytes(b"".join(encode(entry) + b"\n" for entry in entries[:2]))
+    assert run("mesh", "audit", "verify", str(copy)).exit_code == 0
+    refused = run("mesh", "audit", "verify", str(copy), "--head", f"3:{entries[-1].digest}")
+    assert refused.exit_code == 3
+
+
+def test_fm20_routing_readers_shows_who_has_not_acknowledged_the_routing(run):
+    shown = run("mesh", "routing", "readers").output
+    assert "have not acknowledged" in shown
+    assert "spiffe://m/client/b" in shown
+    assert "ap-south" in shown
+
+
+def test_fm35_a_cluster_is_rebuilt_by_an_explicit_command(api, run):
+    told = ["mesh", "clusters", "rebuild", "us-east", "--change-ticket", "CHG-7", "--reason", "its disk burnt"]
+    assert run(*told).exit_code == 2, "without a terminal it needs --yes"
+    rebuilt = run(*told, "--yes")
+    assert "us-east goes on as us-east~2" in rebuilt.stderr
+    method, path, _, body, _ = api.requests[-1]
+    assert (method, path) == ("POST", "/control/clusters/us-east/rebuild")
+    assert body == {"change_ticket": "CHG-7", "reason": "its disk burnt"}
+
+
+def test_fm25_a_cluster_is_reseeded_by_an_explicit_command(api, run):
+    told = ["mesh", "clusters", "reseed", "ap-south", "--change-ticket", "CHG-9", "--reason", "its line was down"]
+    assert run(*told).exit_code == 2, "without a terminal it needs --yes"
+    assert "ap-south takes a seed of us-east" in run(*told, "--yes").stderr
+    assert api.requests[-1][:2] == ("POST", "/control/clusters/ap-south/reseed")

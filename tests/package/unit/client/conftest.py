@@ -120,7 +120,13 @@ class Cluster(events_pb2_grpc.EventServiceServicer):
             known = {"cluster": active.id, "endpoint": active.endpoint} if active else {}
             await refuse(context, NotActive("not here", epoch=mesh.epoch, **known))
 
+    async def Acknowledge(self, request, context):
+        self.mesh.known[request.consumer_id] = request.epoch
+        self.mesh.noticed.set()
+        return pb.AcknowledgeResponse()
+
     async def Subscribe(self, request, context):
+        self.mesh.known[request.consumer_id] = request.epoch
         self.mesh.subscriptions.append((self.id, Cursor(request.after.epoch, request.after.sequence)))
         sent = 0
         if request.HasField("after"):
@@ -159,6 +165,10 @@ class Mesh:
     log: list = field(default_factory=list)
     notices: deque = field(default_factory=deque)
     subscriptions: list = field(default_factory=list)
+    known: dict = field(default_factory=dict)
+    """Consumer → epoch that it has said it knows."""
+    noticed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by each acknowledgement."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a producer asks to be admitted."""

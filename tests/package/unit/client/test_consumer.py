@@ -124,3 +124,23 @@ async def test_silence_is_an_error(mesh):
     async with consumer(mesh, silence_timeout_seconds=0.05, reconnect_timeout_seconds=0.01) as c:
         with pytest.raises(Unreachable, match="silent"):
             await anext(aiter(c))
+
+
+async def test_fm20_a_reader_acknowledges_an_epoch_that_it_is_told_and_brings_it_along(mesh):
+    write(mesh, 1)
+    async with consumer(mesh, consumer_id="billing") as c:
+        stream = aiter(c)
+        await anext(stream)
+        await mesh.noticed.wait()
+        assert mesh.known == {"billing": 1}
+        mesh.noticed.clear()
+        mesh.promote("eu-west")
+        write(mesh, 2)
+        await anext(stream)
+        await mesh.noticed.wait()
+        assert mesh.known == {"billing": 2}
+        await stream.aclose()
+        mesh.known.clear()
+        write(mesh, 3)
+        await anext(aiter(c))
+        assert mesh.known == {"billing": 2}, "said by the subscription itself"

@@ -6,7 +6,7 @@ from tests.package.unit.failover.support import NOW, REQUEST, ROUTING, a_descrip
 
 from omnirelay.failover import emergency, emergency_workflow, workflow
 from omnirelay.failover.approvals import decide
-from omnirelay.failover.evidence import ClusterReport, Evidence, PeerReport
+from omnirelay.failover.evidence import ClusterReport, Evidence, PeerReport, Probe
 from omnirelay.failover.loss import predict
 from omnirelay.failover.record import Failover, LossPrediction, Mode, Request
 from omnirelay.model.lag import ReplicationStatus
@@ -45,6 +45,7 @@ def disaster(**changes: object) -> Evidence:
         locks={},
         failovers={},
         coordination_lag_seconds=0.2,
+        probes={"eu-west": Probe()},
     )
     return replace(evidence, **changes)
 

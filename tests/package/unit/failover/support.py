@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from omnirelay.failover import planned, workflow
-from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim, LinkReport, PeerReport
+from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim, LinkReport, PeerReport, Probe
 from omnirelay.failover.record import Approval, Barrier, DemotionToken, Failover, Limits, Mode, Request, State
 from omnirelay.model.descriptor import ClusterDescriptor, Endpoints
 from omnirelay.model.lag import Lag, ReplicationStatus
@@ -124,4 +124,5 @@ def healthy() -> Evidence:
         locks={},
         failovers={},
         coordination_lag_seconds=0.2,
+        probes={"eu-west": Probe()},
     )

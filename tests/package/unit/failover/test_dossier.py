@@ -118,7 +118,7 @@ def test_the_end_has_timeline_approvals_figures_and_digests():
     for part in (
         "is aborted",
         "Because: the link is down",
-        "Outage: unknown measured, 0.5 s predicted",
+        "Outage: unknown measured (not over), 0.5 s predicted",
         "Loss: unknown measured, 0 records predicted",
         f"bob approved {failover.plan.hash}",
         f"planned: {NOW}",

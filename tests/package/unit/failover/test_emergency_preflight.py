@@ -16,7 +16,7 @@ from tests.package.unit.failover.disasters import (
 from tests.package.unit.failover.support import a_descriptor, a_link, a_report
 
 from omnirelay.failover.emergency_preflight import preflight
-from omnirelay.failover.evidence import LeaseClaim
+from omnirelay.failover.evidence import LeaseClaim, Probe
 from omnirelay.failover.record import Verdict
 from omnirelay.model.lag import ReplicationStatus
 
@@ -29,6 +29,7 @@ ORDER = [
     "loss_accepted",
     "no_other_failover",
     "disk_headroom",
+    "client_endpoints",
     "change_ticket",
 ]
 
@@ -91,6 +92,7 @@ ONE_CHECK = [
     ("loss_accepted", "fail", with_view("ap-south", heard=80)),
     ("no_other_failover", "fail", with_evidence(locks={"default": "fo-0"})),
     ("disk_headroom", "fail", with_survivor("eu-west", disk_free_bytes=1)),
+    ("client_endpoints", "warn", with_evidence(probes={"eu-west": Probe(events="no answer within 1 s")})),
 ]
 """Check, verdict, and the one thing that is wrong in an otherwise plain disaster."""
 
@@ -140,6 +142,15 @@ def test_a_check_that_fails_says_what_to_do():
         assert found.observed
         assert found.limit
         assert found.hint
+
+
+def test_where_nothing_is_accepted_yet_the_check_says_so():
+    [check] = [
+        c
+        for c in preflight(disaster(), replace(EMERGENCY, accept_data_loss=None), "us-east", TTL)
+        if c.id == "loss_accepted"
+    ]
+    assert (str(check.status), check.limit) == ("fail", "nothing accepted yet")
 
 
 def test_a_ticket_may_come_afterwards():

@@ -137,6 +137,12 @@ class TestUnknown:
         assert "nobody in reach has heard of the log of us-east" in refused.value.message
         assert "--break-glass" in refused.value.operator_hint
 
+    def test_fm16_a_source_that_was_heard_of_once_may_have_admitted_anything_since(self):
+        once = both(*(with_view(c, heard_rate=None) for c in ("eu-west", "ap-south")))
+        assert not the_prediction(once(disaster())).bounded
+        one_knows = with_view("ap-south", heard_rate=None)(disaster())
+        assert the_prediction(one_knows) == the_prediction(disaster()), "somebody's rate is a rate"
+
     def test_nor_can_clusters_without_any_link_to_it(self):
         blank = both(*(with_survivor(c, peers={}) for c in ("eu-west", "ap-south")))
         assert not the_prediction(blank(disaster())).bounded

@@ -14,7 +14,7 @@ from tests.package.unit.failover.support import (
     healthy,
 )
 
-from omnirelay.failover.evidence import LeaseClaim, LinkReport
+from omnirelay.failover.evidence import LeaseClaim, LinkReport, Probe
 from omnirelay.failover.preflight import failed, preflight
 from omnirelay.failover.record import State, Verdict
 from omnirelay.replication.lag import Lag, ReplicationStatus
@@ -32,6 +32,7 @@ ORDER = [
     "versions",
     "certificates",
     "disk_headroom",
+    "client_endpoints",
     "no_other_failover",
     "cooldown",
     "change_ticket",
@@ -133,6 +134,7 @@ ONE_CHECK = [
     ("disk_headroom", "fail", with_report("eu-west", disk_free_bytes=4)),
     ("disk_headroom", "warn", with_report("eu-west", disk_free_bytes=14)),
     ("disk_headroom", "fail", with_report("eu-west", disk_total_bytes=0)),
+    ("client_endpoints", "fail", with_evidence(probes={"eu-west": Probe(control="no answer within 1 s")})),
     ("no_other_failover", "fail", with_evidence(locks={"orders": "fo-9"})),
     ("cooldown", "fail", moved(seconds_ago=59)),
 ]
@@ -249,3 +251,23 @@ def test_fm01_the_other_failover_is_named():
 def test_fm32_a_target_without_the_capacity_is_refused_and_a_source_without_it_may_be_left(lacks, check):
     assert changed(lacks(healthy())) == {check: "fail"}
     assert changed(with_report("us-east", disk_free_bytes=0)(healthy())) == {}
+
+
+@pytest.mark.parametrize(
+    ("probes", "verdict", "observed"),
+    [
+        ({"eu-west": Probe(events="connection refused")}, "fail", "events (eu-west.example:7443): connection refused"),
+        (
+            {"eu-west": Probe(control="no answer within 1 s")},
+            "fail",
+            "control (https://eu-west.example:8443): no answer within 1 s",
+        ),
+        ({}, "warn", "not probed"),
+    ],
+)
+def test_fm32_a_target_that_clients_do_not_find_where_routing_sends_them_is_refused(probes, verdict, observed):
+    evidence = replace(healthy(), probes=probes)
+    assert changed(evidence) == {"client_endpoints": verdict}
+    [check] = [c for c in preflight(evidence, REQUEST, "us-east") if c.id == "client_endpoints"]
+    assert check.observed == observed
+    assert "omnirelay mesh clusters show eu-west" in check.hint

@@ -253,3 +253,14 @@ def test_fm17_skew_is_found_within_half_the_round_trip(ahead_ms, there_ms, back_
     answer_received = answered - ahead_ms + back_ms
     found = skew_seconds(sent, received, answered, answer_received)
     assert abs(found - ahead_ms / 1000) <= (there_ms + back_ms) / 2000 + 1e-9
+
+
+def test_fm16_one_heartbeat_tells_of_no_rate_and_the_second_of_all_of_it():
+    lag = InboundLag()
+    assert lag.rate is None
+    lag.heard(1000, 0, 10.0)
+    assert lag.rate is None, "it may have grown by that in a second or in a year"
+    lag.heard(1050, 0, 10.5)
+    assert lag.rate == 100.0
+    lag.heard(1050, 0, 11.0)
+    assert lag.rate == 90.0

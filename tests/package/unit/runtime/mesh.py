@@ -17,8 +17,9 @@ from omnirelay.ports.coordination import Put
 from omnirelay.ports.streams import ProducerBatch, ProtocolVersion, PublishAck, PublishOpen, PublishOpened
 from omnirelay.runtime.audit import Actor
 from omnirelay.runtime.documents import CLUSTERS, LEASES, ROUTING, ROUTING_DOCUMENT
-from omnirelay.runtime.replicator import Replicator, RetentionSettings, World
+from omnirelay.runtime.replicator import Replicator, World
 from omnirelay.runtime.reporter import Host
+from omnirelay.runtime.retaining import RetentionSettings
 from omnirelay.testing.memory_coordination import MemoryCoordination
 from omnirelay.testing.memory_log import MemoryDisk, MemoryLog
 from omnirelay.wire import codec
@@ -86,7 +87,7 @@ class Site:
             new_id=lambda _: f"fo-{next(numbers)}",
             jitter=lambda: 0.5,
         )
-        retention = RetentionSettings(10**12, 10**12, 10**12)
+        retention = self.mesh.retention
         audit = self.mesh.path / f"{self.name}.jsonl"
         self.replicator = Replicator(self.name, world, TIMING, ProtocolVersion(1, 1), retention, 1 << 20, audit)
         self._running = asyncio.create_task(self.replicator.run())
@@ -165,6 +166,7 @@ class Mesh:
         self.sites = {name: Site(self, name) for name in MEMBERS}
         self.streams = {}
         self.numbers = itertools.count(1)
+        self.retention = RetentionSettings(10**12, 10**12, 10**12)
         self._cut = set()
 
     def __getitem__(self, name):
@@ -221,6 +223,7 @@ class Mesh:
 async def running_mesh(path, **options):
     """Three sites that have heard of each other; us-east is active."""
     mesh = Mesh(path)
+    mesh.retention = options.pop("retention", mesh.retention)
     await mesh.populate(**options)
     for site in mesh.sites.values():
         await site.start()

@@ -178,6 +178,27 @@ class TestCut:
             await mesh.until(lambda: mesh["us-east"].admitting == {"default": 1})
 
     @in_virtual_time
+    async def test_fm12_what_a_peer_took_since_its_last_report_is_gathered_too(self, tmp_path):
+        """The source lives and acknowledges until it is barred; ap-south has what its report does not tell yet."""
+        async with running_mesh(tmp_path) as mesh:
+            target, peer = mesh["eu-west"], mesh["ap-south"]
+            sequencer = target.replicator.sequencer
+            release, sequencer.hold = sequencer.hold, lambda origins: None
+            release(frozenset({"us-east"}))
+            plan = await target.plan("eu-west", break_glass=True)
+            view = target.replicator.view
+            await mesh.until(lambda: view.report_age("ap-south") < 0.02)
+            await Producer(mesh["us-east"]).publish("a")
+            await mesh.until(lambda: peer.vector == {"us-east": 1})
+            assert view.reports["ap-south"].vector == {}, "it has not reported since"
+            await target.step(plan, "promote", wait=0.5)
+            release(frozenset())
+            sequencer.hold = release
+            await mesh.until(lambda: target.admitting)
+            assert await delivered(target) == ["a"]
+            assert target.failover(plan.id).manifest == ()
+
+    @in_virtual_time
     async def test_fm10_what_lands_after_the_cut_is_fenced_kept_and_in_the_manifest(self, tmp_path):
         async with running_mesh(tmp_path) as mesh:
             await Producer(mesh["us-east"]).publish("a")

@@ -3,12 +3,16 @@
 import asyncio
 
 import pytest
-from tests.package.unit.runtime.mesh import Producer, delivered, running_mesh
+from tests.package.unit.runtime.mesh import Producer, delivered, records_of, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
 
-from omnirelay.errors import BadRequest, NotActive
+from omnirelay.errors import BadRequest, DrainTimedOut, NotActive, VerifyFailed
 from omnirelay.failover.record import Limits, Mode, State
+from omnirelay.model.batch import BatchKind
 from omnirelay.ports.coordination import Put
+from omnirelay.ports.streams import ProducerBatch
+from omnirelay.runtime.acting import DISK_SECONDS
+from omnirelay.runtime.agent import TICK_SECONDS
 from omnirelay.runtime.documents import LEASES, ROUTING
 from omnirelay.runtime.ownership import ARRIVAL_SECONDS
 from omnirelay.runtime.planning import MAX_NAMESPACES
@@ -170,3 +174,76 @@ async def test_more_namespaces_than_one_transaction_can_lock_are_refused_while_p
         with pytest.raises(BadRequest, match=f"at most {MAX_NAMESPACES}"):
             await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED, namespaces=names)
         await move(mesh, "eu-west", namespaces=names[1:])
+
+
+@in_virtual_time
+async def test_fm14_a_source_whose_disk_hangs_undoes_the_drain_in_time_and_says_why(tmp_path):
+    async with running_mesh(tmp_path, namespaces=("default", "orders")) as mesh:
+        source, target = mesh["us-east"], mesh["eu-west"]
+        limits = Limits(approvals_required=0, drain_timeout_seconds=3.0)
+        hung = await target.plan("eu-west", mode=Mode.PLANNED, limits=limits)
+        answers = asyncio.Event()
+        source.log.before_commit = answers.wait
+        began = mesh.now
+        with pytest.raises(DrainTimedOut, match="the disk has not taken the barrier of default"):
+            await target.step(hung, "drain")
+        assert mesh.now - began < 3.0 + 2 * TICK_SECONDS + DISK_SECONDS
+        await mesh.until(lambda: not source.replicator.ownerships.closed, seconds=1.0)
+        answers.set()
+        await mesh.until(lambda: set(source.admitting) == {"default", "orders"})
+        await Producer(source).publish("a")
+        barriers = await source.log.read("us-east", 0, 1 << 20)
+        assert [b.header.kind for b in barriers].count(BatchKind.BARRIER) == 1, "one, however often it was looked for"
+        await asyncio.sleep(2.0)
+        await move(mesh, "eu-west")
+
+
+@in_virtual_time
+async def test_fm11_an_emergency_does_not_wait_for_a_source_whose_disk_hangs(tmp_path):
+    async with running_mesh(tmp_path) as mesh:
+        source, target = mesh["us-east"], mesh["eu-west"]
+        source.log.before_commit = asyncio.Event().wait
+        async with Producer(source).stream() as stream:
+            await stream.send(ProducerBatch(1, records_of("never durable"), 1))
+            plan = await target.plan("eu-west", break_glass=True)
+            done = await target.step(plan, "promote")
+            assert done.state is State.PROMOTED
+            assert source.admitting == {}
+            assert source.replicator.ownerships.closed, "its agent goes on looking"
+
+
+@pytest.mark.parametrize("ahead_seconds", [3600.0, -3600.0])
+def test_fm17_deadlines_do_not_compare_the_clocks_of_two_clusters(tmp_path, ahead_seconds):
+    @in_virtual_time
+    async def run():
+        async with running_mesh(tmp_path) as mesh:
+            for other in ("us-east", "eu-west"):
+                mesh[other].clock.ahead_seconds = ahead_seconds
+            await Producer(mesh["us-east"]).publish("a")
+            await asyncio.sleep(2.0)
+            driver = mesh["ap-south"]
+            failover = await driver.plan("eu-west", mode=Mode.PLANNED)
+            for step in ("drain", "promote", "verify", "complete"):
+                failover = await driver.step(failover, step)
+            assert failover.state is State.COMPLETED
+            await mesh["us-east"].kill()
+            await asyncio.sleep(10.0)
+
+    run()
+
+
+@in_virtual_time
+async def test_fm34_a_verification_ends_by_the_targets_own_clock(tmp_path):
+    """Its time of day is behind that of whoever asked: it waits as long as was asked for, and not an hour more."""
+    async with running_mesh(tmp_path) as mesh:
+        mesh["eu-west"].clock.ahead_seconds = -3600.0
+        driver = mesh["ap-south"]
+        limits = Limits(approvals_required=0, verify_timeout_seconds=5.0)
+        failover = await driver.plan("eu-west", mode=Mode.PLANNED, limits=limits)
+        for step in ("drain", "promote"):
+            failover = await driver.step(failover, step)
+        await mesh["us-east"].kill()
+        began = mesh.now
+        with pytest.raises(VerifyFailed):
+            await driver.step(failover, "verify")
+        assert mesh.now - began < 5.0 + 4 * TICK_SECONDS

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from omnirelay.errors import NotActive, RpoExceeded, TooFewClusters
+from omnirelay.errors import NotActive, ProducerSuperseded, RpoExceeded, TooFewClusters
 from omnirelay.failover.lease import Timing
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Ownership, Route
@@ -97,12 +97,12 @@ class Active:
         )
 
     @asynccontextmanager
-    async def producer(self, copies=1):
+    async def producer(self, copies=1, name="p"):
         """A stream that has been opened."""
         stream = Stream()
         serving = asyncio.create_task(self.publishing.serve(stream))
         serving.add_done_callback(stream.ended)
-        stream.put(PublishOpen("default", "p", 0, copies))
+        stream.put(PublishOpen("default", name, 0, copies))
         try:
             assert isinstance(await stream.get(), PublishOpened)
             yield stream
@@ -169,10 +169,10 @@ async def test_as_many_copies_as_asked_for(log, clock):
 
 async def test_who_does_not_ask_is_not_told(log, clock):
     active = await started(log, clock)
-    async with active.producer(copies=0) as stream, active.producer(copies=1) as curious:
+    async with active.producer(copies=0) as stream, active.producer(copies=1, name="q") as curious:
         await publish(stream, 1)
-        active.confirm("eu-west", us_east=1)
         await publish(curious, 1)
+        active.confirm("eu-west", us_east=2)
         assert await curious.get() == PublishRemote(1)
         assert stream.unread == 0
 
@@ -202,12 +202,13 @@ async def test_what_is_remote_before_it_is_acknowledged_is_told_at_once(log, clo
 
 async def test_a_batch_sent_again_that_is_remote_already_is_reported(log, clock):
     active = await started(log, clock)
-    async with active.producer() as first, active.producer() as second:
+    async with active.producer() as first:
         await publish(first, 1)
         active.confirm("eu-west", us_east=1)
         assert await first.get() == PublishRemote(1)
-        await publish(second, 1)
+    async with active.producer() as second:
         assert await second.get() == PublishRemote(1)
+        await publish(second, 1)
 
 
 async def test_more_copies_than_other_clusters_are_refused(log, clock):
@@ -250,6 +251,56 @@ async def test_fm08_what_peers_confirm_after_the_lease_is_not_told(log, clock):
         active.confirm("eu-west", us_east=1)
         with pytest.raises(NotActive):
             await stream.get()
+
+
+# --- two streams of one producer ----------------------------------------------------------------------------------
+
+
+async def test_the_newest_stream_of_a_producer_ends_the_older_one(log, clock):
+    active = await started(log, clock)
+    async with active.producer(copies=0) as older:
+        await publish(older, 1)
+        async with active.producer(copies=0) as newer:
+            with pytest.raises(ProducerSuperseded) as ended:
+                await older.get()
+            assert not ended.value.retryable, "or the two would take the id from each other for ever"
+            await publish(newer, 2)
+        async with active.producer(copies=0, name="other") as other:
+            await publish(other, 1)
+
+
+async def test_the_older_stream_is_told_nothing_of_what_the_newer_one_may_be_asked_for(log, clock):
+    """The batch was committed, but whose it was is for the newer stream to find out."""
+    active = await started(log, clock)
+    committing, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def held():
+        committing.set()
+        await may_commit.wait()
+
+    log.before_commit = held
+    async with active.producer(copies=0) as older:
+        older.put(batch(1))
+        await committing.wait()
+        newer = Stream()
+        serving = asyncio.create_task(active.publishing.serve(newer))
+        try:
+            newer.put(PublishOpen("default", "p", 0, 0))
+            with pytest.raises(ProducerSuperseded):
+                await older.get()
+            may_commit.set()
+            assert (await newer.get()).last_producer_sequence == 1
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_a_stream_that_ends_leaves_the_newer_one_alone(log, clock):
+    active = await started(log, clock)
+    async with active.producer(copies=0), active.producer(copies=0):
+        pass
+    async with active.producer(copies=0) as stream:
+        await publish(stream, 1)
 
 
 # --- the RPO guard ------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ PUBLISHED = {
     "mesh_replication_transport": {"peer", "transport"},
     "mesh_cluster_state": {"state"},
     "mesh_namespace_epoch": {"namespace"},
+    "mesh_routing_readers": {"namespace"},
+    "mesh_routing_readers_behind": {"namespace"},
     "mesh_lease_remaining_seconds": {"namespace"},
     "mesh_failover_step_seconds": {"mode", "step"},
     "mesh_failover_state": {"id", "mode", "state"},
@@ -72,6 +74,8 @@ class Replicator:
     applied: dict = field(default_factory=lambda: {"us-east": 41, "eu-west~2": 8})
     heads: dict = field(default_factory=lambda: {"us-east": 41, "eu-west~2": 9})
     epochs: dict = field(default_factory=lambda: {"default": 3})
+    readers: dict = field(default_factory=lambda: {"default": 4, "orders": 1})
+    readers_behind: dict = field(default_factory=lambda: {"default": 3})
     leases: dict = field(default_factory=lambda: {"default": 4.5})
     failovers: tuple = field(default_factory=lambda: (a_failover(id="fo-1", state=State.DRAINING),))
     step_seconds: dict = field(
@@ -219,6 +223,11 @@ def test_a_peer_that_has_left_leaves_no_series():
 )
 def test_totals(name, value):
     assert samples(Replicator(), name) == {(): value}
+
+
+def test_fm20_readers_that_have_not_acknowledged_the_routing_are_counted():
+    assert samples(Replicator(), "mesh_routing_readers") == {"default": 4, "orders": 1}
+    assert samples(Replicator(), "mesh_routing_readers_behind") == {"default": 3, "orders": 0}
 
 
 # --- ownership and failovers --------------------------------------------------------------------------------------

@@ -127,3 +127,27 @@ def test_a_batch_with_half_a_digest_is_refused(size):
     header = pb.BatchHeader(origin="a", namespace="n", first_sequence=1, count=1, kind=pb.BATCH_KIND_DATA)
     with pytest.raises(MalformedBatch, match="digest"):
         codec.batch_from_message(pb.Batch(header=header.SerializeToString(), digest=bytes(size)))
+
+
+def replayed(records):
+    header = BatchHeader("us-east", 7, len(records), "default", 3, 0, "p", 1, VersionVector())
+    data = codec.encode_record_set(records)
+    return data, codec.with_provenance(data, header)
+
+
+def test_each_record_of_a_replayed_batch_bears_its_place():
+    _, found = replayed([Record(b"", bytes(200))] * 3)
+    places = [dict(record.headers) for record in codec.decode_record_set(found)]
+    assert [place["omnirelay-sequence"] for place in places] == [b"7", b"8", b"9"]
+    assert places[2]["omnirelay-origin"] == b"us-east"
+
+
+@pytest.mark.parametrize("count", [400_000, 10_000, 2_000])
+def test_provenance_of_many_small_records_does_not_outgrow_a_message(count):
+    data, found = replayed([Record(b"k", b"v")] * count)
+    assert len(found) <= max(2 * len(data), 64 * 1024)
+    first, second, *_ = codec.decode_record_set(found)
+    assert dict(first.headers)["omnirelay-sequence"] == b"7"
+    assert dict(first.headers)["omnirelay-count"] == str(count).encode()
+    assert second.headers == ()
+    assert found == replayed([Record(b"k", b"v")] * count)[1], "a replay is recognised by its bytes"

@@ -58,12 +58,14 @@ def test_details_that_are_not_text_travel_as_json_and_long_ones_are_cut():
         (grpc.StatusCode.UNIMPLEMENTED, "", errors.Unreachable),
         (grpc.StatusCode.UNAUTHENTICATED, "who?", errors.Unauthenticated),
         (grpc.StatusCode.PERMISSION_DENIED, "", errors.AccessDenied),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)", errors.BatchTooLarge),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)", errors.MessageTooLarge),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", errors.Overloaded),
     ],
 )
 def test_a_failure_without_details_is_judged_by_its_code(code, details, cls):
-    assert type(status.from_rpc_error(AioRpcError(code, Metadata(), Metadata(), details=details))) is cls
+    error = status.from_rpc_error(AioRpcError(code, Metadata(), Metadata(), details=details))
+    assert type(error) is cls
+    assert cls is not errors.MessageTooLarge or "{" not in error.operator_hint, "gRPC tells no more than its sizes"
 
 
 @pytest.mark.parametrize("value", [b"\xff\xff", status_pb2.Status(code=14, message="other's").SerializeToString()])

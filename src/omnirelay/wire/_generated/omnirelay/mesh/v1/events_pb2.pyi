@@ -89,14 +89,32 @@ class PublishRemote(_message.Message):
     def __init__(self, producer_sequence: _Optional[int] = ...) -> None: ...
 
 class SubscribeRequest(_message.Message):
-    __slots__ = ("namespace", "after", "start_at")
+    __slots__ = ("namespace", "after", "start_at", "consumer_id", "epoch")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     START_AT_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     after: _batch_pb2.Cursor
     start_at: StartAt
-    def __init__(self, namespace: _Optional[str] = ..., after: _Optional[_Union[_batch_pb2.Cursor, _Mapping]] = ..., start_at: _Optional[_Union[StartAt, str]] = ...) -> None: ...
+    consumer_id: str
+    epoch: int
+    def __init__(self, namespace: _Optional[str] = ..., after: _Optional[_Union[_batch_pb2.Cursor, _Mapping]] = ..., start_at: _Optional[_Union[StartAt, str]] = ..., consumer_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class AcknowledgeRequest(_message.Message):
+    __slots__ = ("namespace", "consumer_id", "epoch")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    consumer_id: str
+    epoch: int
+    def __init__(self, namespace: _Optional[str] = ..., consumer_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class AcknowledgeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class SubscribeResponse(_message.Message):
     __slots__ = ("vector", "batch", "fence", "progress", "withdrawn")

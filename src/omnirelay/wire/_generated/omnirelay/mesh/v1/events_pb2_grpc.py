@@ -44,6 +44,11 @@ class EventServiceStub:
                 request_serializer=omnirelay_dot_mesh_dot_v1_dot_events__pb2.SubscribeRequest.SerializeToString,
                 response_deserializer=omnirelay_dot_mesh_dot_v1_dot_events__pb2.SubscribeResponse.FromString,
                 _registered_method=True)
+        self.Acknowledge = channel.unary_unary(
+                '/omnirelay.mesh.v1.EventService/Acknowledge',
+                request_serializer=omnirelay_dot_mesh_dot_v1_dot_events__pb2.AcknowledgeRequest.SerializeToString,
+                response_deserializer=omnirelay_dot_mesh_dot_v1_dot_events__pb2.AcknowledgeResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer:
@@ -65,6 +70,14 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Acknowledge(self, request, context):
+        """A reader says that it knows an epoch, at the cluster that it reads from. Whoever reads and has not said so of the
+        current epoch is listed to the operators of a failover; nothing else depends on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.Subscribe,
                     request_deserializer=omnirelay_dot_mesh_dot_v1_dot_events__pb2.SubscribeRequest.FromString,
                     response_serializer=omnirelay_dot_mesh_dot_v1_dot_events__pb2.SubscribeResponse.SerializeToString,
+            ),
+            'Acknowledge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Acknowledge,
+                    request_deserializer=omnirelay_dot_mesh_dot_v1_dot_events__pb2.AcknowledgeRequest.FromString,
+                    response_serializer=omnirelay_dot_mesh_dot_v1_dot_events__pb2.AcknowledgeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +151,33 @@ class EventService:
             '/omnirelay.mesh.v1.EventService/Subscribe',
             omnirelay_dot_mesh_dot_v1_dot_events__pb2.SubscribeRequest.SerializeToString,
             omnirelay_dot_mesh_dot_v1_dot_events__pb2.SubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Acknowledge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/omnirelay.mesh.v1.EventService/Acknowledge',
+            omnirelay_dot_mesh_dot_v1_dot_events__pb2.AcknowledgeRequest.SerializeToString,
+            omnirelay_dot_mesh_dot_v1_dot_events__pb2.AcknowledgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from omnirelay.wire._generated.omnirelay.mesh.v1 import batch_pb2 as omnirelay_dot_mesh_dot_v1_dot_batch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#omnirelay/mesh/v1/replication.proto\x12\x11omnirelay.mesh.v1\x1a\x1domnirelay/mesh/v1/batch.proto\"/\n\x0fProtocolVersion\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\"\xb9\x01\n\x10ReplicateRequest\x12\x30\n\x04open\x18\x01 \x01(\x0b\x32 .omnirelay.mesh.v1.ReplicateOpenH\x00\x12.\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1f.omnirelay.mesh.v1.ReplicateAckH\x00\x12\x38\n\x08interest\x18\x03 \x01(\x0b\x32$.omnirelay.mesh.v1.ReplicateInterestH\x00\x42\t\n\x07message\"\xaa\x02\n\rReplicateOpen\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x34\n\x08protocol\x18\x02 \x01(\x0b\x32\".omnirelay.mesh.v1.ProtocolVersion\x12\x38\n\x07\x61pplied\x18\x03 \x01(\x0b\x32\'.omnirelay.mesh.v1.ClusterVersionVector\x12>\n\x07\x64igests\x18\x04 \x03(\x0b\x32-.omnirelay.mesh.v1.ReplicateOpen.DigestsEntry\x12\x14\n\x0c\x63redit_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07origins\x18\x06 \x03(\t\x1a.\n\x0c\x44igestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"$\n\x11ReplicateInterest\x12\x0f\n\x07origins\x18\x01 \x03(\t\"\x8d\x01\n\x0cReplicateAck\x12\x38\n\x07\x64urable\x18\x01 \x01(\x0b\x32\'.omnirelay.mesh.v1.ClusterVersionVector\x12\x14\n\x0c\x63redit_bytes\x18\x02 \x01(\x04\x12-\n\x05\x63lock\x18\x03 \x01(\x0b\x32\x1e.omnirelay.mesh.v1.ClockSample\"f\n\x0b\x43lockSample\x12!\n\x19heartbeat_sent_at_unix_ms\x18\x01 \x01(\x03\x12\x1b\n\x13received_at_unix_ms\x18\x02 \x01(\x03\x12\x17\n\x0fsent_at_unix_ms\x18\x03 \x01(\x03\"\xbf\x01\n\x11ReplicateResponse\x12\x38\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32$.omnirelay.mesh.v1.ReplicateAcceptedH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.omnirelay.mesh.v1.BatchH\x00\x12:\n\theartbeat\x18\x03 \x01(\x0b\x32%.omnirelay.mesh.v1.ReplicateHeartbeatH\x00\x42\t\n\x07message\"m\n\x11ReplicateAccepted\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x34\n\x08protocol\x18\x02 \x01(\x0b\x32\".omnirelay.mesh.v1.ProtocolVersion\x12\x0e\n\x06origin\x18\x03 \x01(\t\"x\n\x12ReplicateHeartbeat\x12\x35\n\x04head\x18\x01 \x01(\x0b\x32\'.omnirelay.mesh.v1.ClusterVersionVector\x12\x12\n\nhead_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fsent_at_unix_ms\x18\x03 \x01(\x03\x32p\n\x12ReplicationService\x12Z\n\tReplicate\x12#.omnirelay.mesh.v1.ReplicateRequest\x1a$.omnirelay.mesh.v1.ReplicateResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#omnirelay/mesh/v1/replication.proto\x12\x11omnirelay.mesh.v1\x1a\x1domnirelay/mesh/v1/batch.proto\"/\n\x0fProtocolVersion\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\"\xb9\x01\n\x10ReplicateRequest\x12\x30\n\x04open\x18\x01 \x01(\x0b\x32 .omnirelay.mesh.v1.ReplicateOpenH\x00\x12.\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1f.omnirelay.mesh.v1.ReplicateAckH\x00\x12\x38\n\x08interest\x18\x03 \x01(\x0b\x32$.omnirelay.mesh.v1.ReplicateInterestH\x00\x42\t\n\x07message\"\xb9\x02\n\rReplicateOpen\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x34\n\x08protocol\x18\x02 \x01(\x0b\x32\".omnirelay.mesh.v1.ProtocolVersion\x12\x38\n\x07\x61pplied\x18\x03 \x01(\x0b\x32\'.omnirelay.mesh.v1.ClusterVersionVector\x12>\n\x07\x64igests\x18\x04 \x03(\x0b\x32-.omnirelay.mesh.v1.ReplicateOpen.DigestsEntry\x12\x14\n\x0c\x63redit_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07origins\x18\x06 \x03(\t\x12\r\n\x05seeds\x18\x07 \x03(\t\x1a.\n\x0c\x44igestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"$\n\x11ReplicateInterest\x12\x0f\n\x07origins\x18\x01 \x03(\t\"\x8d\x01\n\x0cReplicateAck\x12\x38\n\x07\x64urable\x18\x01 \x01(\x0b\x32\'.omnirelay.mesh.v1.ClusterVersionVector\x12\x14\n\x0c\x63redit_bytes\x18\x02 \x01(\x04\x12-\n\x05\x63lock\x18\x03 \x01(\x0b\x32\x1e.omnirelay.mesh.v1.ClockSample\"f\n\x0b\x43lockSample\x12!\n\x19heartbeat_sent_at_unix_ms\x18\x01 \x01(\x03\x12\x1b\n\x13received_at_unix_ms\x18\x02 \x01(\x03\x12\x17\n\x0fsent_at_unix_ms\x18\x03 \x01(\x03\"\xf1\x01\n\x11ReplicateResponse\x12\x38\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32$.omnirelay.mesh.v1.ReplicateAcceptedH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.omnirelay.mesh.v1.BatchH\x00\x12:\n\theartbeat\x18\x03 \x01(\x0b\x32%.omnirelay.mesh.v1.ReplicateHeartbeatH\x00\x12\x30\n\x04seed\x18\x04 \x01(\x0b\x32 .omnirelay.mesh.v1.ReplicateSeedH\x00\x42\t\n\x07message\"\xdc\x01\n\rReplicateSeed\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x1c\n\x14\x63ommitted_at_unix_ms\x18\x05 \x01(\x03\x12/\n\x07\x64ropped\x18\x06 \x03(\x0b\x32\x1e.omnirelay.mesh.v1.SeedDropped\x12*\n\x05marks\x18\x07 \x03(\x0b\x32\x1b.omnirelay.mesh.v1.SeedMark\x12\x10\n\x08\x63omplete\x18\x08 \x01(\x08\"A\n\x0bSeedDropped\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\x83\x01\n\x08SeedMark\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bproducer_id\x18\x03 \x01(\t\x12\x19\n\x11producer_sequence\x18\x04 \x01(\x04\x12\x16\n\x0e\x66irst_sequence\x18\x05 \x01(\x04\x12\r\n\x05\x63ount\x18\x06 \x01(\r\"m\n\x11ReplicateAccepted\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x34\n\x08protocol\x18\x02 \x01(\x0b\x32\".omnirelay.mesh.v1.ProtocolVersion\x12\x0e\n\x06origin\x18\x03 \x01(\t\"x\n\x12ReplicateHeartbeat\x12\x35\n\x04head\x18\x01 \x01(\x0b\x32\'.omnirelay.mesh.v1.ClusterVersionVector\x12\x12\n\nhead_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fsent_at_unix_ms\x18\x03 \x01(\x03\x32p\n\x12ReplicationService\x12Z\n\tReplicate\x12#.omnirelay.mesh.v1.ReplicateRequest\x1a$.omnirelay.mesh.v1.ReplicateResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,21 +39,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLICATEREQUEST']._serialized_start=139
   _globals['_REPLICATEREQUEST']._serialized_end=324
   _globals['_REPLICATEOPEN']._serialized_start=327
-  _globals['_REPLICATEOPEN']._serialized_end=625
-  _globals['_REPLICATEOPEN_DIGESTSENTRY']._serialized_start=579
-  _globals['_REPLICATEOPEN_DIGESTSENTRY']._serialized_end=625
-  _globals['_REPLICATEINTEREST']._serialized_start=627
-  _globals['_REPLICATEINTEREST']._serialized_end=663
-  _globals['_REPLICATEACK']._serialized_start=666
-  _globals['_REPLICATEACK']._serialized_end=807
-  _globals['_CLOCKSAMPLE']._serialized_start=809
-  _globals['_CLOCKSAMPLE']._serialized_end=911
-  _globals['_REPLICATERESPONSE']._serialized_start=914
-  _globals['_REPLICATERESPONSE']._serialized_end=1105
-  _globals['_REPLICATEACCEPTED']._serialized_start=1107
-  _globals['_REPLICATEACCEPTED']._serialized_end=1216
-  _globals['_REPLICATEHEARTBEAT']._serialized_start=1218
-  _globals['_REPLICATEHEARTBEAT']._serialized_end=1338
-  _globals['_REPLICATIONSERVICE']._serialized_start=1340
-  _globals['_REPLICATIONSERVICE']._serialized_end=1452
+  _globals['_REPLICATEOPEN']._serialized_end=640
+  _globals['_REPLICATEOPEN_DIGESTSENTRY']._serialized_start=594
+  _globals['_REPLICATEOPEN_DIGESTSENTRY']._serialized_end=640
+  _globals['_REPLICATEINTEREST']._serialized_start=642
+  _globals['_REPLICATEINTEREST']._serialized_end=678
+  _globals['_REPLICATEACK']._serialized_start=681
+  _globals['_REPLICATEACK']._serialized_end=822
+  _globals['_CLOCKSAMPLE']._serialized_start=824
+  _globals['_CLOCKSAMPLE']._serialized_end=926
+  _globals['_REPLICATERESPONSE']._serialized_start=929
+  _globals['_REPLICATERESPONSE']._serialized_end=1170
+  _globals['_REPLICATESEED']._serialized_start=1173
+  _globals['_REPLICATESEED']._serialized_end=1393
+  _globals['_SEEDDROPPED']._serialized_start=1395
+  _globals['_SEEDDROPPED']._serialized_end=1460
+  _globals['_SEEDMARK']._serialized_start=1463
+  _globals['_SEEDMARK']._serialized_end=1594
+  _globals['_REPLICATEACCEPTED']._serialized_start=1596
+  _globals['_REPLICATEACCEPTED']._serialized_end=1705
+  _globals['_REPLICATEHEARTBEAT']._serialized_start=1707
+  _globals['_REPLICATEHEARTBEAT']._serialized_end=1827
+  _globals['_REPLICATIONSERVICE']._serialized_start=1829
+  _globals['_REPLICATIONSERVICE']._serialized_end=1941
 # @@protoc_insertion_point(module_scope)

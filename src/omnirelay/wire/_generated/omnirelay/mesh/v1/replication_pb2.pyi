@@ -26,7 +26,7 @@ class ReplicateRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[ReplicateOpen, _Mapping]] = ..., ack: _Optional[_Union[ReplicateAck, _Mapping]] = ..., interest: _Optional[_Union[ReplicateInterest, _Mapping]] = ...) -> None: ...
 
 class ReplicateOpen(_message.Message):
-    __slots__ = ("cluster_id", "protocol", "applied", "digests", "credit_bytes", "origins")
+    __slots__ = ("cluster_id", "protocol", "applied", "digests", "credit_bytes", "origins", "seeds")
     class DigestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -40,13 +40,15 @@ class ReplicateOpen(_message.Message):
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
     CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    SEEDS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     protocol: ProtocolVersion
     applied: _batch_pb2.ClusterVersionVector
     digests: _containers.ScalarMap[str, bytes]
     credit_bytes: int
     origins: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, cluster_id: _Optional[str] = ..., protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., applied: _Optional[_Union[_batch_pb2.ClusterVersionVector, _Mapping]] = ..., digests: _Optional[_Mapping[str, bytes]] = ..., credit_bytes: _Optional[int] = ..., origins: _Optional[_Iterable[str]] = ...) -> None: ...
+    seeds: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster_id: _Optional[str] = ..., protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., applied: _Optional[_Union[_batch_pb2.ClusterVersionVector, _Mapping]] = ..., digests: _Optional[_Mapping[str, bytes]] = ..., credit_bytes: _Optional[int] = ..., origins: _Optional[_Iterable[str]] = ..., seeds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReplicateInterest(_message.Message):
     __slots__ = ("origins",)
@@ -75,14 +77,62 @@ class ClockSample(_message.Message):
     def __init__(self, heartbeat_sent_at_unix_ms: _Optional[int] = ..., received_at_unix_ms: _Optional[int] = ..., sent_at_unix_ms: _Optional[int] = ...) -> None: ...
 
 class ReplicateResponse(_message.Message):
-    __slots__ = ("accepted", "batch", "heartbeat")
+    __slots__ = ("accepted", "batch", "heartbeat", "seed")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
     accepted: ReplicateAccepted
     batch: _batch_pb2.Batch
     heartbeat: ReplicateHeartbeat
-    def __init__(self, accepted: _Optional[_Union[ReplicateAccepted, _Mapping]] = ..., batch: _Optional[_Union[_batch_pb2.Batch, _Mapping]] = ..., heartbeat: _Optional[_Union[ReplicateHeartbeat, _Mapping]] = ...) -> None: ...
+    seed: ReplicateSeed
+    def __init__(self, accepted: _Optional[_Union[ReplicateAccepted, _Mapping]] = ..., batch: _Optional[_Union[_batch_pb2.Batch, _Mapping]] = ..., heartbeat: _Optional[_Union[ReplicateHeartbeat, _Mapping]] = ..., seed: _Optional[_Union[ReplicateSeed, _Mapping]] = ...) -> None: ...
+
+class ReplicateSeed(_message.Message):
+    __slots__ = ("origin", "sequence", "digest", "size", "committed_at_unix_ms", "dropped", "marks", "complete")
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_AT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    MARKS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    origin: str
+    sequence: int
+    digest: bytes
+    size: int
+    committed_at_unix_ms: int
+    dropped: _containers.RepeatedCompositeFieldContainer[SeedDropped]
+    marks: _containers.RepeatedCompositeFieldContainer[SeedMark]
+    complete: bool
+    def __init__(self, origin: _Optional[str] = ..., sequence: _Optional[int] = ..., digest: _Optional[bytes] = ..., size: _Optional[int] = ..., committed_at_unix_ms: _Optional[int] = ..., dropped: _Optional[_Iterable[_Union[SeedDropped, _Mapping]]] = ..., marks: _Optional[_Iterable[_Union[SeedMark, _Mapping]]] = ..., complete: _Optional[bool] = ...) -> None: ...
+
+class SeedDropped(_message.Message):
+    __slots__ = ("namespace", "epoch", "sequence")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    epoch: int
+    sequence: int
+    def __init__(self, namespace: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class SeedMark(_message.Message):
+    __slots__ = ("namespace", "epoch", "producer_id", "producer_sequence", "first_sequence", "count")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    epoch: int
+    producer_id: str
+    producer_sequence: int
+    first_sequence: int
+    count: int
+    def __init__(self, namespace: _Optional[str] = ..., epoch: _Optional[int] = ..., producer_id: _Optional[str] = ..., producer_sequence: _Optional[int] = ..., first_sequence: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class ReplicateAccepted(_message.Message):
     __slots__ = ("cluster_id", "protocol", "origin")
