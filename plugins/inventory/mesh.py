@@ -80,10 +80,7 @@ endpoint: [https://control.us-east.example.net:8443, https://control.eu-west.exa
 ca_path: /etc/omnirelay/ca.pem
 token_file: ~/.omnirelay/token
 
----
 # Groups of your own beside those for state and region
-plugin: omnirelay.mesh.mesh
-endpoint: [https://control.us-east.example.net:8443]
 groups:
   behind: not mesh_cluster.ready
 keyed_groups:

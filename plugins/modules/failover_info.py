@@ -274,6 +274,10 @@ failovers:
       description: Time without writes as it was, null before.
       type: float
       returned: always
+    outage_basis:
+      description: From when on it is counted, null before. Since V(source_last_heard) it is a bound.
+      type: str
+      returned: always
     next:
       description: What can be done now.
       type: list

@@ -62,10 +62,11 @@ EXAMPLES = r"""
 RETURN = r"""
 report:
   description:
-    - The evidence. What a failover has too is documented as RV(omnirelay.mesh.failover_info#module:failovers).
+    - The evidence. What a failover has too is documented with M(omnirelay.mesh.failover_info).
     - RV(ignore:timings) has the time of each step, null for one that was not taken, RV(ignore:measured_loss_records) the records that were lost, null while
       that is not known, RV(ignore:epochs) the epoch of each namespace before and after, RV(ignore:digests) the chain digest of each origin at the
-      barrier, and RV(ignore:audit) the numbers of the first and the last entry of the audit chain about it.
+      barrier, RV(ignore:audit) the numbers of the first and the last entry of the audit chain about it, and RV(ignore:readers) who has taken notice of
+      the routing by now, and who has not.
   returned: success
   type: dict
   sample:
@@ -86,6 +87,7 @@ report:
     timings:
       drain: "2026-11-23T12:10:02.417Z"
     measured_outage_seconds: 0.12
+    outage_basis: source_closed
     measured_loss_records: 0
     predicted_loss_records: 0
     predicted_outage_seconds: 0.5
@@ -104,6 +106,13 @@ report:
     audit:
       first: 12
       last: 19
+    readers:
+      routing_version: 3
+      clusters_behind: []
+      clusters_unknown: []
+      readers: 12
+      readers_behind: 0
+      late: []
 content:
   description: The same as O(format) says, byte for byte as saved.
   returned: success

@@ -111,6 +111,10 @@ replication:
           description: Whether both hold the same history as far as both hold it.
           type: bool
           returned: always
+        retention_used_ratio:
+          description: How much of what this cluster may hold back for the peer is used, of 1. Null if that is not known.
+          type: float
+          returned: always
         transport:
           description: Protocol of the connection.
           type: str

@@ -51,9 +51,10 @@ NO_MODULE: Mapping[str, str] = {
     "replaceCluster": "updateCluster changes what is given and leaves the rest",
     "getCluster": "cluster_info reads the whole mesh with one call, and cluster what it changes",
     "listApprovals": "they are in the failover",
+    **dict.fromkeys(("reseedCluster", "rebuildCluster"), "once in a cluster's life: omnirelay mesh clusters"),
     "watchRouting": "a stream",
     "watchFailover": "a stream; failover_wait reads",
-    **dict.fromkeys(("getHealth", "getReadiness", "getMetrics", "getVersion"), "for monitoring"),
+    **dict.fromkeys(("getHealth", "getReadiness", "getReaders", "getMetrics", "getVersion"), "for monitoring"),
 }
 
 OWN: Mapping[str, set[str]] = {

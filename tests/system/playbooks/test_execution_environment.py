@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 from tests.system.support.playbooks import BIN, CHECKOUT
+
+pytestmark = pytest.mark.timeout(240)  # a program that imports much, on a machine that may be busy
 
 
 def test_a_builder_takes_the_collections_word_that_it_needs_nothing(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tests.system.support.playbooks import CHECKOUT, Finished, Playbooks
 from omnirelay.demo.mesh import LocalMesh
 from omnirelay.telemetry import metrics
 
+pytestmark = pytest.mark.timeout(240)  # Ansible starts several times, on a machine that may be busy
+
 HERE = Path(__file__).parent
 PLAYBOOK = """
 - hosts: localhost

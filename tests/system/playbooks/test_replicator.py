@@ -24,7 +24,7 @@ from tests.system.support.waiting import until
 from omnirelay import __version__, pki
 from omnirelay.demo.mesh import LocalMesh
 
-pytestmark = pytest.mark.timeout(300)  # pip installs what a replicator needs
+pytestmark = pytest.mark.timeout(600)  # pip installs what a replicator needs
 
 EXPOSURE_LIMIT = 2.0
 """Of systemd's ten; 9.6 is a service that may do everything."""

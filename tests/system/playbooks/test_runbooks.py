@@ -144,7 +144,8 @@ class Block:
     commands: str
     situation: str = ""
     person: str = REQUESTER
-    types: str = ""
+    types: Sequence[str] = ("",)
+    """One answer for each question; the last goes for all that follow."""
     status: int = 0
     shows: Sequence[str] = field(default_factory=tuple)
 
@@ -154,9 +155,10 @@ def blocks(page: Path) -> Iterator[Block]:
         said = [part.split(": ", 1) for part in (found["comment"] or "").split("; ") if part]
         single = dict(said)
         shows = tuple(value for name, value in said if name == "shows")
+        types = tuple(value for name, value in said if name == "types") or ("",)
         person = single.get("as", REQUESTER)
         status = int(single.get("exit", "0"))
-        yield Block(found["commands"], single.get("in", ""), person, single.get("types", ""), status, shows)
+        yield Block(found["commands"], single.get("in", ""), person, types, status, shows)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -210,13 +212,15 @@ def run(story: Story, block: Block, directory: Path) -> tuple[int, str]:
         "OMNIRELAY_KEY": str(mesh.credentials(block.person).key),
     }
     with terminal(["bash", "-euc", commands], directory, env) as shown:
+        answers = list(block.types)
         while True:
             question = r"to approve: |\[y/N\]: |to go on: "
             met = shown.child.expect([question, "waits for approval", pexpect.EOF])
             if met == 0:
                 if "approve: " in shown.child.after:
                     shown.until_it_reads()
-                shown.type(DIVERGENCE_ID.sub(story.divergence, block.types) + ENTER)
+                answer = answers.pop(0) if len(answers) > 1 else answers[0]
+                shown.type(DIVERGENCE_ID.sub(story.divergence, answer) + ENTER)
             elif met == 1:
                 approve(mesh, newest_open(mesh, story.at))
             else:

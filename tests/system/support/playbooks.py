@@ -137,10 +137,12 @@ class Playbooks:
 
 
 def deciding(running: Running, decide: Callable[[str], object]) -> Finished:
+    """Each failover whose gate waits is decided about once."""
+    decided = set()
     for line in running:
-        if waiting := GATE_WAITS.match(line):
+        if (waiting := GATE_WAITS.match(line)) and waiting[1] not in decided:
+            decided.add(waiting[1])
             decide(waiting[1])
-            break
     return running.finish()
 
 

@@ -83,6 +83,7 @@ def peer(name):
         last_contact="2026-11-23T12:00:00Z",
         clock_skew_seconds=0.001,
         digest_agrees=True,
+        retention_used_ratio=0.01,
         transport="h2",
     )
 
@@ -415,6 +416,7 @@ class FakeMesh:
             problem="",
             routing_version=0,
             measured_outage_seconds=None,
+            outage_basis=None,
         )
         if not dry_run:
             self.failovers[failover["id"]] = failover
