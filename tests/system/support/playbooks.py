@@ -82,6 +82,7 @@ class Playbooks:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "OMNIRELAY_"))}
         return own | {
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
+            "PWD": str(self.directory),
             "PYTHONUNBUFFERED": "1",
             "ANSIBLE_HOME": str(self.directory / "home"),
             "ANSIBLE_LOCAL_TEMP": str(self.directory / "tmp"),
