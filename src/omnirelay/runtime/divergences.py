@@ -36,6 +36,9 @@ from omnirelay.runtime.view import MeshView
 
 READ_BYTES = 1024 * 1024
 
+_Copy = tuple[str, str, int, bytes]
+"""Namespace, producer, producer sequence, digest of the records."""
+
 WithProvenance = Callable[[bytes, BatchHeader], bytes]
 """Records as they were stored → the same records with headers that name origin, epoch and sequence of each."""
 
@@ -66,6 +69,8 @@ class Divergences:
         self._auditor = auditor
         self._clock = clock
         self._known: dict[tuple[str, int], _Scan] = {}
+        self._copies: dict[_Copy, dict[int, BatchHeader]] = {}
+        """The same batch in several epochs, each fenced: its producer has sent it again. By epoch."""
         self._looking = asyncio.Lock()
         """Two scans at once would take back what either has found."""
 
@@ -193,7 +198,7 @@ class Divergences:
         if vector[origin] > scan.upto:
             async for batch in self._read(route.namespace, epoch, origin, scan.upto, vector[origin]):
                 if batch.header.kind is BatchKind.DATA:
-                    scan.add(batch)
+                    self._add(scan, batch)
             scan.upto = vector[origin]
         for later in route.history:
             if later.epoch <= epoch or not scan.open:
@@ -204,6 +209,20 @@ class Divergences:
                     scan.compare(batch)
                 scan.compared[later.epoch] = batch.header.last_sequence
         return Divergence(route.namespace, epoch, origin, tuple(scan.batches.values()))
+
+    def _add(self, scan: _Scan, batch: Batch) -> None:
+        """What is fenced in several epochs is one record: where any copy of it was replayed, the later ones are settled
+        by that, too, although the replay names another place."""
+        header = batch.header
+        scan.add(batch)
+        copy = (header.namespace, header.producer_id, header.producer_sequence, sha256(batch.records).digest())
+        copies = self._copies.setdefault(copy, {})
+        copies[header.epoch] = header
+        for epoch, earlier in copies.items():
+            for later in copies:
+                known = self._known.get((header.namespace, later))
+                if epoch < later and known is not None:
+                    known.also(batch.records, earlier)
 
     async def _read(
         self, namespace: str, epoch: int, origin: str, after: int, upto: int | None = None
@@ -246,6 +265,19 @@ class _Scan:
         own = self._wanted.setdefault((header.producer_id, header.producer_sequence), {})
         own[again], own[replayed] = (first, Fate.SUPERSEDED), (first, Fate.REPLAYED)
         self._wanted.setdefault((replay_producer(header), 1), {})[replayed] = (first, Fate.REPLAYED)
+        self.compared = {}
+
+    def also(self, records: bytes, original: BatchHeader) -> None:
+        """A batch of this scan is the one that was fenced before as `original`."""
+        own = self._wanted.get((original.producer_id, original.producer_sequence), {})
+        found = own.get(sha256(records).digest())
+        if found is None:
+            return
+        replayed = sha256(self._with_provenance(records, original)).digest()
+        own[replayed] = self._wanted.setdefault((replay_producer(original), 1), {})[replayed] = (
+            found[0],
+            Fate.REPLAYED,
+        )
         self.compared = {}
 
     def compare(self, batch: Batch) -> None:
