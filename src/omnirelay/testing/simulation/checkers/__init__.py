@@ -9,8 +9,10 @@ from omnirelay.testing.simulation.checkers.base import Checker, Violation
 from omnirelay.testing.simulation.checkers.convergence import ConvergenceChecker
 from omnirelay.testing.simulation.checkers.deliveries import DeliveryChecker
 from omnirelay.testing.simulation.checkers.drains import DrainChecker
+from omnirelay.testing.simulation.checkers.emergencies import EmergencyChecker
 from omnirelay.testing.simulation.checkers.facts import Facts
 from omnirelay.testing.simulation.checkers.logs import LogChecker
+from omnirelay.testing.simulation.checkers.rehearsals import RehearsalChecker
 from omnirelay.testing.simulation.checkers.switches import SwitchChecker
 
 CHECKERS: tuple[type[Checker], ...] = (
@@ -18,7 +20,9 @@ CHECKERS: tuple[type[Checker], ...] = (
     AdmissionChecker,
     SwitchChecker,
     DrainChecker,
+    EmergencyChecker,
     DeliveryChecker,
+    RehearsalChecker,
     ConvergenceChecker,
 )
 
