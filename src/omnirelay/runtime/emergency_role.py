@@ -31,8 +31,8 @@ class EmergencyRole:
         self._timing = timing
 
     async def as_source(self, failover: Failover) -> None:
-        """Closed already (the agent keeps it so); once nothing is in flight, it says so. After that it vouches for nothing:
-        what it has not acknowledged by then may lie beyond the cut."""
+        """Closed already (the agent keeps it so); once nothing is in flight, it says so. After that it vouches for
+        nothing: what it has not acknowledged by then may lie beyond the cut."""
         if failover.state not in SOURCE_BARRED or failover.demoted:
             return
         acting = self._acting
