@@ -14,7 +14,15 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from omnirelay.errors import OmniRelayError
-from omnirelay.failover.divergence import Decision, Divergence, Fate, FencedBatch, Resolution, divergence_id
+from omnirelay.failover.divergence import (
+    Decision,
+    Divergence,
+    Fate,
+    FencedBatch,
+    Resolution,
+    divergence_id,
+    require_comparable,
+)
 from omnirelay.model.batch import Batch
 from omnirelay.replication.admission import Duplicate
 from omnirelay.runtime.audit import Actor
@@ -73,6 +81,8 @@ class Replay:
         if self._sequencer.log_vector()[divergence.origin] < decision.upto:
             return  # whoever decided holds more than this cluster; the rest is on its way
         open_ = {batch.first_sequence for batch in divergence.batches if _wanted(divergence, batch)}
+        if open_:
+            require_comparable(divergence)
         waiting = []
         async for batch in self._divergences.batches(divergence):
             if batch.header.first_sequence in open_:

@@ -10,6 +10,7 @@ from tests.package.unit.runtime.virtual import in_virtual_time
 from omnirelay.errors import BadRequest, Conflict, NotFound, StorageUnavailable
 from omnirelay.failover.divergence import Resolution
 from omnirelay.failover.record import Grade, Mode, State
+from omnirelay.ports.log import Retention
 from omnirelay.runtime.divergences import Divergences
 from omnirelay.wire import codec
 
@@ -383,6 +384,43 @@ class TestReplay:
             mesh.mend()
             await mesh.until(lambda: decision(mesh) is Resolution.REPLAYED)
             assert await delivered(active) == ["a", "b", "c", "d"]
+
+
+async def retain(mesh, name, *origins):
+    """Everything of these origins is dropped, and the cluster starts again."""
+    site = mesh[name]
+    kept = dict.fromkeys(site.vector.keys() - set(origins), 1)
+    await site.log.retain(Retention(site.clock.wall_ms() + 10**9, 0, 10**12, 10**12, kept))
+    await site.kill()
+    await site.start()
+    await asyncio.sleep(5.0)
+
+
+class TestRetention:
+    @in_virtual_time
+    async def test_a_settled_tail_that_retention_dropped_is_in_nobody_s_way_and_stays_in_the_manifest(self, tmp_path):
+        async with split_mesh(tmp_path) as mesh:
+            await come_back(mesh)
+            await decide(mesh, Resolution.DISCARDED)
+            await mesh.until(lambda: manifest(mesh) == [(1, 2, 4, Grade.DISCARDED)])
+            await retain(mesh, "eu-west", "us-east", "eu-west")
+            assert await divergences(mesh).all() == []
+            assert mesh["eu-west"].replicator.view.reports["eu-west"].diverged == {}
+            assert manifest(mesh) == [(1, 2, 4, Grade.DISCARDED)]
+
+    @in_virtual_time
+    async def test_i13_an_open_tail_is_not_replayed_once_what_came_after_it_is_not_all_there(self, tmp_path):
+        """`b` may have been sent again in what was dropped: replaying it might double it."""
+        async with split_mesh(tmp_path) as mesh:
+            await Producer(mesh["eu-west"], "p").publish("b")
+            await come_back(mesh)
+            await mesh.until(lambda: manifest(mesh) == [(1, 2, 2, Grade.SUPERSEDED), (1, 3, 4, Grade.FENCED)])
+            await retain(mesh, "eu-west", "eu-west")
+            with pytest.raises(Conflict, match="cannot be replayed"):
+                await decide(mesh, Resolution.REPLAYING)
+            assert await divergences(mesh).diff(await the_divergence(mesh)), "it can be looked at"
+            await decide(mesh, Resolution.EXPORTED)
+            assert (await the_divergence(mesh)).unresolved == 0
 
 
 class TestTwoEmergencies:
