@@ -282,7 +282,8 @@ def dry_run_that_runs() -> Iterator[None]:
 @contextmanager
 def reader_not_told_what_was_taken_back() -> Iterator[None]:
     async def nothing(self: Delivering, route: Route, cut: Cursor, delivered: Cursor) -> AsyncIterator[Batch]:
-        for batch in ():
+        none: tuple[Batch, ...] = ()
+        for batch in none:
             yield batch
 
     with patch.object(Delivering, "_withdrawn", nothing):
