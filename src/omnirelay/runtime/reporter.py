@@ -25,8 +25,6 @@ from omnirelay.runtime.view import MeshView
 
 _log = logging.getLogger(__name__)
 
-LEAST_SECONDS = 0.001
-"""Less is not worth a wait: a rest that rounding leaves would be waited for again and again."""
 INTERVAL_SECONDS = 1.0
 LOG_FORMAT = 1
 
@@ -88,7 +86,7 @@ class Reporter:
         end = self._clock.monotonic() + INTERVAL_SECONDS
         while self._ownerships.changed.version == seen and self._asked() <= asked:
             left = end - self._clock.monotonic()
-            if left < LEAST_SECONDS:
+            if left <= 0:
                 return
             looked = self._view.changed.version
             await first_of(self._ownerships.changed.wait_beyond(seen), self._view.changed.wait_beyond(looked, left))
