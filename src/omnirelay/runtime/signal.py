@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-
 LEAST_SECONDS = 0.001
 """No wait is shorter: what rounding leaves of one, between the caller's clock and the loop's, would be waited for again
 and again at the same instant."""
