@@ -9,14 +9,16 @@ from omnirelay.testing.simulation.mutants import MUTANTS
 from omnirelay.testing.simulation.run import run_all
 from omnirelay.testing.simulation.scenario import load
 
-SCENARIO = load(Path(__file__).parent / "scenarios" / "handovers.toml")
+SCENARIOS = Path(__file__).parent / "scenarios"
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_is_caught(name: str):
-    for report in run_all(SCENARIO, SCENARIO.default_seeds, min(2, os.cpu_count() or 1), name):
+    path = SCENARIOS / f"{MUTANTS[name].scenario}.toml"
+    scenario = load(path)
+    for report in run_all(scenario, scenario.default_seeds, min(2, os.cpu_count() or 1), name):
         if report.failed:
-            assert report.invariant in MUTANTS[name].breaks, report.explain(Path("handovers.toml"))
+            assert report.invariant in MUTANTS[name].breaks, report.explain(path)
             return
-    pytest.fail(f"{len(SCENARIO.default_seeds)} seeds do not find {name}")
+    pytest.fail(f"{len(scenario.default_seeds)} seeds do not find {name}")

@@ -22,4 +22,8 @@ def test_every_invariant_holds(path: Path):
     assert all(report.events >= scenario.steps for report in reports)
     # A run in which nothing happened would hold everything.
     assert sum(report.acknowledged for report in reports) > 10 * len(reports)
-    assert not scenario.seeds or sum(report.failovers for report in reports) > len(reports) // 2
+    if scenario.seeds:
+        assert sum(report.failovers for report in reports) > len(reports) // 2
+    if scenario.seeds and scenario.rescuers:
+        assert sum(report.emergencies for report in reports) > len(reports) // 2
+        assert all(sum(getattr(r, what) for r in reports) for what in ("failbacks", "fenced", "decisions", "replays"))

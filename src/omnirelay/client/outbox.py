@@ -140,6 +140,7 @@ class Outbox:
         """Told, and not remote: kept for their own sake, or on their way to a cluster that lacks them."""
         self._sent = _Volume()
         self._next_sequence: int | None = None
+        self._sent_to = 0
         self._held_to = 0
         """The last batch that the cluster of this connection is known to hold."""
         self._remote_to = 0
@@ -162,6 +163,11 @@ class Outbox:
         """First and last producer sequence that was sent and that the application has not been told of."""
         sequences = [entry.sequence for entry in self._row if entry.sequence and not self._is_told(entry)]
         return (sequences[0], sequences[-1]) if sequences else None
+
+    @property
+    def resends_to(self) -> int:
+        """The last batch that ever left, which is the last that may be sent again; 0 before the first."""
+        return self._sent_to
 
     @property
     def unsent(self) -> int:
@@ -248,7 +254,7 @@ class Outbox:
             return None
         self._waiting.popleft()
         if not entry.sequence:
-            entry.sequence = self._next_sequence
+            entry.sequence = self._sent_to = self._next_sequence
             self._next_sequence += 1
         self._in_flight.append(entry)
         self._sent.add(entry)

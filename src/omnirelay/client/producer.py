@@ -270,6 +270,7 @@ class Producer:
             producer_id=self._producer_id,
             epoch=self._finder.token,
             remote_copies=remote_copies,
+            resends_to=self._outbox.resends_to,
         )
         response = await _converse(call, pb.PublishRequest(open=request))
         opened = response.opened

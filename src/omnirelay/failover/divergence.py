@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from omnirelay.errors import BadRequest, NotFound
+from omnirelay.errors import BadRequest, Conflict, NotFound
 from omnirelay.failover.record import Grade, LossRange
 from omnirelay.model.routing import Route
 
@@ -91,6 +91,11 @@ class Divergence:
     origin: str
     batches: tuple[FencedBatch, ...]
     decision: Decision | None = None
+    dropped_to: int = 0
+    """Retention has dropped what was fenced up to there."""
+    blind: bool = False
+    """Retention has dropped a part of what the mesh went on with: whether a producer has sent an open batch again
+    cannot be told any more."""
 
     @property
     def id(self) -> str:
@@ -189,6 +194,16 @@ def _grade(batch: FencedBatch, decided: Resolution | None) -> Grade:
     if batch.fate is not Fate.OPEN:
         return _GRADES[batch.fate]
     return Grade.FENCED if decided is None else _DECIDED.get(decided, Grade.FENCED)
+
+
+def require_comparable(divergence: Divergence) -> None:
+    """Raises Conflict where a replay might double records (I13)."""
+    if divergence.blind:
+        raise Conflict(
+            f"divergence {divergence.id} cannot be replayed: retention has dropped a part of what its producers may "
+            "have sent again; export or discard it",
+            divergence_id=divergence.id,
+        )
 
 
 def require_open(divergence: Divergence) -> None:

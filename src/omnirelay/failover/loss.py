@@ -7,7 +7,7 @@ once that is gone, and estimated at the rate last seen; it is shown apart from w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 
 from omnirelay.errors import LossNotAccepted, LossUnknown
@@ -186,6 +186,8 @@ def manifest(
         for tail in cut_off(before, cut):
             divergence = found.get((namespace, tail.epoch))
             exact = exact_ranges(divergence, tail.after, tail.upto) if divergence else ()
+            if divergence:
+                exact = (*_remembered(failover, divergence), *exact)
             ranges += exact
             first = max([tail.after, held[tail.origin], *(r.last for r in exact)]) + 1
             last = heard.get(tail.origin, 0) if tail.upto is None else tail.upto
@@ -193,3 +195,16 @@ def manifest(
                 lost, count = Grade.PRESUMED_LOST, last - first + 1
                 ranges.append(LossRange(namespace, tail.origin, tail.epoch, first, last, count, False, lost))
     return tuple(ranges)
+
+
+def _remembered(failover: Failover, divergence: Divergence) -> Iterator[LossRange]:
+    """What the manifest says of records that retention has dropped since: there is nothing more to find out."""
+    for range_ in failover.manifest:
+        same = (range_.namespace, range_.epoch, range_.origin) == (
+            divergence.namespace,
+            divergence.epoch,
+            divergence.origin,
+        )
+        if same and range_.exact and range_.first <= divergence.dropped_to:
+            last = min(range_.last, divergence.dropped_to)
+            yield replace(range_, last=last, records=last - range_.first + 1)

@@ -120,6 +120,9 @@ class PublishOpen:
     epoch: int
     remote_copies: int = 0
     """Other clusters that must hold a batch before it counts as remote; 0: the producer does not want to be told."""
+    resends_to: int | None = None
+    """The last batch that this process may send again; 0: it has sent nothing yet. What it sends beyond is new, so a
+    replay must not take these numbers. None: it may be any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from omnirelay.errors import Conflict, NotFound
+from omnirelay.errors import Conflict, NotFound, ResumePointDeleted
 from omnirelay.failover.divergence import (
     Decision,
     Divergence,
@@ -21,6 +21,7 @@ from omnirelay.failover.divergence import (
     divergence_id,
     fenced_epochs,
     parse_divergence_id,
+    require_comparable,
     require_open,
 )
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind
@@ -35,6 +36,9 @@ from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import MeshView
 
 READ_BYTES = 1024 * 1024
+
+_Copy = tuple[str, str, int, bytes]
+"""Namespace, producer, producer sequence, digest of the records."""
 
 WithProvenance = Callable[[bytes, BatchHeader], bytes]
 """Records as they were stored → the same records with headers that name origin, epoch and sequence of each."""
@@ -66,17 +70,22 @@ class Divergences:
         self._auditor = auditor
         self._clock = clock
         self._known: dict[tuple[str, int], _Scan] = {}
+        self._copies: dict[_Copy, dict[int, BatchHeader]] = {}
+        """The same batch in several epochs, each fenced: its producer has sent it again. By epoch."""
         self._looking = asyncio.Lock()
         """Two scans at once would take back what either has found."""
 
     async def all(self) -> list[Divergence]:
         """Every divergence with fenced data, by namespace and epoch."""
+        return [divergence for divergence in await self.every() if divergence.batches]
+
+    async def every(self) -> list[Divergence]:
+        """Also those of which retention has dropped all, or which hold none."""
         found = []
         for _, route in sorted(self._sequencer.routes().items()):
             for epoch, origin, end in fenced_epochs(route):
                 divergence = await self._look(route, epoch, origin, end)
-                if divergence.batches:
-                    found.append(replace(divergence, decision=self._view.divergences.get(divergence.id)))
+                found.append(replace(divergence, decision=self._view.divergences.get(divergence.id)))
         return found
 
     async def get(self, id: str) -> Divergence:
@@ -94,17 +103,20 @@ class Divergences:
     async def batches(self, divergence: Divergence) -> AsyncIterator[Batch]:
         """The fenced batches of data, in order."""
         end = self._sequencer.routes()[divergence.namespace].valid_end(divergence.epoch) or 0
+        end = max(end, divergence.dropped_to)
         async for batch in self._read(divergence.namespace, divergence.epoch, divergence.origin, end):
             if batch.header.kind is BatchKind.DATA:
                 yield batch
 
     async def valid_since(self, divergence: Divergence) -> AsyncIterator[Batch]:
-        """The valid batches of data of every later epoch: what the mesh went on with."""
-        route = self._sequencer.routes()[divergence.namespace]
+        """The valid batches of data of every later epoch: what the mesh went on with, as far as it is retained."""
+        route, vector = self._sequencer.routes()[divergence.namespace], self._sequencer.log_vector()
         for ownership in route.history:
             if ownership.epoch > divergence.epoch:
-                end = route.valid_end(ownership.epoch)
-                async for batch in self._read(divergence.namespace, ownership.epoch, ownership.origin, 0, end):
+                end, origin = route.valid_end(ownership.epoch), ownership.origin
+                upto = vector[origin] if end is None else end
+                batches = self._retained(divergence.namespace, ownership.epoch, origin, 0, upto, lambda dropped: None)
+                async for batch in batches:
                     if batch.header.kind is BatchKind.DATA:
                         yield batch
 
@@ -142,6 +154,8 @@ class Divergences:
             if before is not None and before.upto >= end and _same(before.resolution, resolution, divergence):
                 return divergence
             require_open(divergence)
+            if resolution is Resolution.REPLAYING:
+                require_comparable(divergence)
             if before is not None and before.resolution is Resolution.REPLAYING:
                 raise Conflict(f"divergence {id} is being replayed", divergence_id=id)
             now = rfc3339(self._clock.wall_ms())
@@ -191,19 +205,51 @@ class Divergences:
             scan = self._known[route.namespace, epoch] = _Scan(end, self._with_provenance)
         vector = self._sequencer.log_vector()
         if vector[origin] > scan.upto:
-            async for batch in self._read(route.namespace, epoch, origin, scan.upto, vector[origin]):
+            async for batch in self._retained(route.namespace, epoch, origin, scan.upto, vector[origin], scan.lacks):
                 if batch.header.kind is BatchKind.DATA:
-                    scan.add(batch)
+                    self._add(scan, batch)
             scan.upto = vector[origin]
         for later in route.history:
             if later.epoch <= epoch or not scan.open:
                 continue
-            after = scan.compared.get(later.epoch, 0)
-            async for batch in self._read(route.namespace, later.epoch, later.origin, after):
+            after, upto = scan.compared.get(later.epoch, 0), vector[later.origin]
+            async for batch in self._retained(
+                route.namespace, later.epoch, later.origin, after, upto, scan.cannot_compare
+            ):
                 if batch.header.kind is BatchKind.DATA:
                     scan.compare(batch)
                 scan.compared[later.epoch] = batch.header.last_sequence
-        return Divergence(route.namespace, epoch, origin, tuple(scan.batches.values()))
+        batches = tuple(scan.batches.values())
+        return Divergence(route.namespace, epoch, origin, batches, dropped_to=scan.dropped_to, blind=scan.blind)
+
+    def _add(self, scan: _Scan, batch: Batch) -> None:
+        """What is fenced in several epochs is one record: where any copy of it was replayed, the later ones are settled
+        by that, too, although the replay names another place."""
+        header = batch.header
+        scan.add(batch)
+        copy = (header.namespace, header.producer_id, header.producer_sequence, sha256(batch.records).digest())
+        copies = self._copies.setdefault(copy, {})
+        copies[header.epoch] = header
+        for epoch, earlier in copies.items():
+            for later in copies:
+                known = self._known.get((header.namespace, later))
+                if epoch < later and known is not None:
+                    known.also(batch.records, earlier)
+
+    async def _retained(
+        self, namespace: str, epoch: int, origin: str, after: int, upto: int, dropped: Callable[[int], None]
+    ) -> AsyncIterator[Batch]:
+        """As `_read`, from what retention has left on; `dropped` hears up to where it has not."""
+        while True:
+            try:
+                async for batch in self._read(namespace, epoch, origin, after, upto):
+                    yield batch
+                    after = batch.header.last_sequence
+            except ResumePointDeleted as error:
+                after = int(error.details["oldest"]) - 1
+                dropped(after)
+            else:
+                return
 
     async def _read(
         self, namespace: str, epoch: int, origin: str, after: int, upto: int | None = None
@@ -227,6 +273,8 @@ class _Scan:
         self.end = end
         self.upto = end
         self.batches: dict[int, FencedBatch] = {}
+        self.dropped_to = end
+        self.blind = False
         self.compared: dict[int, int] = {}
         """Later epoch → sequence up to which its batches have been compared with all of these."""
         self._wanted: dict[tuple[str, int], dict[bytes, tuple[int, Fate]]] = {}
@@ -246,6 +294,27 @@ class _Scan:
         own = self._wanted.setdefault((header.producer_id, header.producer_sequence), {})
         own[again], own[replayed] = (first, Fate.SUPERSEDED), (first, Fate.REPLAYED)
         self._wanted.setdefault((replay_producer(header), 1), {})[replayed] = (first, Fate.REPLAYED)
+        self.compared = {}
+
+    def lacks(self, upto: int) -> None:
+        """Retention has dropped what was fenced up to there: it was settled, or beyond the cap."""
+        self.dropped_to = max(self.dropped_to, upto)
+
+    def cannot_compare(self, upto: int) -> None:
+        """It has dropped a part of what the mesh went on with."""
+        self.blind = True
+
+    def also(self, records: bytes, original: BatchHeader) -> None:
+        """A batch of this scan is the one that was fenced before as `original`."""
+        own = self._wanted.get((original.producer_id, original.producer_sequence), {})
+        found = own.get(sha256(records).digest())
+        if found is None:
+            return
+        replayed = sha256(self._with_provenance(records, original)).digest()
+        own[replayed] = self._wanted.setdefault((replay_producer(original), 1), {})[replayed] = (
+            found[0],
+            Fate.REPLAYED,
+        )
         self.compared = {}
 
     def compare(self, batch: Batch) -> None:

@@ -31,7 +31,8 @@ class EmergencyRole:
         self._timing = timing
 
     async def as_source(self, failover: Failover) -> None:
-        """Closed already (the agent keeps it so); once nothing is in flight, it says so."""
+        """Closed already (the agent keeps it so); once nothing is in flight, it says so. After that it vouches for
+        nothing: what it has not acknowledged by then may lie beyond the cut."""
         if failover.state not in SOURCE_BARRED or failover.demoted:
             return
         acting = self._acting
@@ -39,6 +40,8 @@ class EmergencyRole:
             return
         if not await acting.sequencer.settled(DISK_SECONDS):
             return  # a disk that hangs must not keep the agent from everything else
+        for namespace in failover.request.namespaces:
+            acting.ownerships.renounce(namespace)
         await acting.change(failover, lambda f: emergency_workflow.confirm_demotion(f, acting.now()), "demoted")
 
     async def as_target(self, failover: Failover) -> None:

@@ -47,6 +47,8 @@ class Claim:
     confirmed_at: float
     """Monotonic time at which the renewal was sent after which the key was last seen to stand. A claim that somebody
     deleted thus ends within a ttl, also for a holder whose watch hangs."""
+    claimed_at: float
+    """Monotonic time."""
 
 
 class Ownerships:
@@ -107,6 +109,11 @@ class Ownerships:
     def admitting(self) -> dict[str, int]:
         """namespace → epoch, where writes are admitted now."""
         return {name: route.epoch for name, route in self._view.routing.routes.items() if self._admits(name)}
+
+    def held_seconds(self, namespace: str) -> float:
+        """For how long this process has claimed the namespace; 0 where it does not."""
+        claim = self._claims.get(namespace)
+        return self._clock.monotonic() - claim.claimed_at if claim else 0.0
 
     def lease_id(self) -> int:
         """The lease of this process; 0 while it has none."""
@@ -197,6 +204,12 @@ class Ownerships:
     def reopen(self, namespace: str) -> None:
         if self._closed.pop(namespace, None) is not None:
             _log.info("%s admits writes again", namespace)
+            self.changed.fire()
+
+    def renounce(self, namespace: str) -> None:
+        """From this call on nothing is acknowledged or called remote either, as if the lease had ended: another may be
+        promoted before this cluster hears of it. The claim may be made again once no emergency bars it."""
+        if self._claims.pop(namespace, None) is not None:
             self.changed.fire()
 
     @property
@@ -313,7 +326,7 @@ class Ownerships:
         outcome = await self._store.transact(compares, writes)
         if outcome.succeeded:
             for route in routes:
-                self._claims[route.namespace] = Claim(route.epoch, outcome.revision, sent)
+                self._claims[route.namespace] = Claim(route.epoch, outcome.revision, sent, sent)
                 _log.info("%s claimed in epoch %d", route.namespace, route.epoch)
             self.changed.fire()
         return outcome.succeeded

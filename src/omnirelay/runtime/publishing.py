@@ -70,6 +70,8 @@ class Publishing:
         """Namespace and producer → its newest stream."""
         self._remote: dict[tuple[str, int], tuple[int, Cursor]] = {}
         """Namespace and copies → where what is remote ends, and as of which word of a peer; shared by all producers."""
+        self._resends_to: dict[tuple[str, str], tuple[int, int]] = {}
+        """Namespace and producer → the epoch in which it came last, and the last batch that it may send again."""
 
     async def serve(self, stream: Duplex[FromProducer, ToProducer]) -> None:
         """Runs until the producer goes and everything it sent is answered. Raises typed errors that end the stream."""
@@ -81,7 +83,7 @@ class Publishing:
         check_epoch(ownership, opening.epoch)
         self._check_copies(opening.remote_copies)
         self._pause(namespace)
-        session = _Session(namespace, producer_id, ownership.epoch, opening.remote_copies)
+        session = _Session(namespace, producer_id, ownership.epoch, opening.remote_copies, opening.resends_to)
         with self._newest(session):
             await self._serve(stream, session)
 
@@ -106,6 +108,8 @@ class Publishing:
         mark = self._sequencer.picture.last_of(session.namespace, session.producer_id)
         last = mark.producer_sequence if mark else 0
         session.require_newest()
+        # From here on the numbers after `last` are the producer's: between telling it and noting it nothing may come.
+        self._note(session)
         await stream.send(PublishOpened(self._cluster, session.epoch, last, self._max_batch_bytes))
         if mark:
             session.remote.acknowledged(last, mark.end)
@@ -113,6 +117,21 @@ class Publishing:
         if session.remote_copies:
             loops.append(self._follow_peers(stream, session))
         await alongside(*loops)
+
+    def may_send(self, namespace: str, producer_id: str, number: int) -> bool:
+        """Whether a producer that has come in this epoch will use the number for something new: it has been told where
+        its numbers go on, and what it may send again ends before."""
+        known = self._resends_to.get((namespace, producer_id))
+        if known is None or known[0] != self._sequencer.picture.route(namespace).epoch:
+            return False
+        return number > known[1]
+
+    def _note(self, session: _Session) -> None:
+        key = session.namespace, session.producer_id
+        if session.resends_to is None:
+            self._resends_to.pop(key, None)
+        else:
+            self._resends_to[key] = session.epoch, session.resends_to
 
     def _check_copies(self, copies: int) -> None:
         others = len(self._others())
@@ -221,7 +240,10 @@ class Publishing:
 class _Session:
     """What of one producer waits for its acknowledgement, in order and bounded, and what waits to become remote."""
 
-    def __init__(self, namespace: str, producer_id: str, epoch: int, remote_copies: int) -> None:
+    def __init__(
+        self, namespace: str, producer_id: str, epoch: int, remote_copies: int, resends_to: int | None
+    ) -> None:
+        self.resends_to = resends_to
         self.namespace = namespace
         self.producer_id = producer_id
         self.epoch = epoch

@@ -36,7 +36,7 @@ class Regrading:
         if not failover.routing_version or self._arriving(failover):
             return
         held = acting.sequencer.log_vector()
-        manifest = loss.manifest(failover, acting.view.routing, held, await self._divergences.all())
+        manifest = loss.manifest(failover, acting.view.routing, held, await self._divergences.every())
         if manifest != failover.manifest:
             await acting.change(failover, lambda f: emergency_workflow.regrade(f, manifest, acting.now()), "regraded")
 

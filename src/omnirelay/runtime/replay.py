@@ -1,7 +1,8 @@
 """Publishes fenced batches again, at the active cluster, as new records that say where they come from.
 
 Each is published under its producer's own number where that is the next one: a producer that sends it again later is
-then answered with a duplicate. Elsewhere it gets a producer of its own, named after the fenced batch. What has been
+then answered with a duplicate. Elsewhere it gets a producer of its own, named after the fenced batch; so it does where
+the producer has been started anew since, for then its numbers are about to be used for other records. What has been
 published is recognised by its records, so a replay that was interrupted goes on without publishing anything twice.
 """
 
@@ -13,16 +14,30 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from omnirelay.errors import OmniRelayError
-from omnirelay.failover.divergence import Decision, Divergence, Fate, FencedBatch, Resolution, divergence_id
+from omnirelay.failover.divergence import (
+    Decision,
+    Divergence,
+    Fate,
+    FencedBatch,
+    Resolution,
+    divergence_id,
+    require_comparable,
+)
 from omnirelay.model.batch import Batch
 from omnirelay.replication.admission import Duplicate
 from omnirelay.runtime.audit import Actor
 from omnirelay.runtime.divergences import Divergences, WithProvenance, replay_producer
 from omnirelay.runtime.ownership import Ownerships
+from omnirelay.runtime.publishing import Publishing
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.view import RETRY_SECONDS, MeshView
 
 _log = logging.getLogger(__name__)
+
+
+PATIENCE_SECONDS = 10.0
+"""A replay begins no sooner after this cluster took the namespace over. By then every producer that lives has come, and
+has said which numbers it may send again: twice its stall timeout."""
 
 
 class Replay:
@@ -33,12 +48,14 @@ class Replay:
         view: MeshView,
         sequencer: Sequencer,
         ownerships: Ownerships,
+        publishing: Publishing,
         with_provenance: WithProvenance,
     ) -> None:
         self._divergences = divergences
         self._view = view
         self._sequencer = sequencer
         self._ownerships = ownerships
+        self._publishing = publishing
         self._with_provenance = with_provenance
         self._actor = Actor(f"cluster/{cluster}", "system")
 
@@ -59,10 +76,13 @@ class Replay:
         return namespace in self._ownerships.admitting()
 
     async def _carry_out(self, decision: Decision) -> None:
+        await asyncio.sleep(PATIENCE_SECONDS - self._ownerships.held_seconds(decision.namespace))
         divergence = await self._divergences.get(divergence_id(decision.namespace, decision.epoch))
         if self._sequencer.log_vector()[divergence.origin] < decision.upto:
             return  # whoever decided holds more than this cluster; the rest is on its way
         open_ = {batch.first_sequence for batch in divergence.batches if _wanted(divergence, batch)}
+        if open_:
+            require_comparable(divergence)
         waiting = []
         async for batch in self._divergences.batches(divergence):
             if batch.header.first_sequence in open_:
@@ -94,7 +114,7 @@ class Replay:
                     return None
                 looked = True
                 continue
-            if number != last + 1:
+            if number != last + 1 or self._publishing.may_send(header.namespace, producer, number):
                 producer, number = replay_producer(header), 1
             decided = self._sequencer.publish(ownership, header.namespace, producer, number, records, header.count)
             return self._sequencer.settled() if isinstance(decided, Duplicate) else decided.durable

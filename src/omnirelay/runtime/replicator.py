@@ -124,7 +124,13 @@ class Replicator:
             self.view, self.sequencer, self.auditor, clock, world.with_provenance, world.decode_records
         )
         self._replay = Replay(
-            cluster, self.divergences, self.view, self.sequencer, self.ownerships, world.with_provenance
+            cluster,
+            self.divergences,
+            self.view,
+            self.sequencer,
+            self.ownerships,
+            self.publishing,
+            world.with_provenance,
         )
         acting = Acting(cluster, store, self.failovers, self.view, self.sequencer, self.ownerships, clock)
         self._agent = Agent(acting, timing, world.sign)

@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+LEAST_SECONDS = 0.001
+"""No wait is shorter: what rounding leaves of one, between the caller's clock and the loop's, would be waited for again
+and again at the same instant."""
+
 
 class Signal:
     """A counter to wait on. Take `version` before looking at the state; `wait_beyond(version)` then returns at once if
@@ -30,7 +34,7 @@ class Signal:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(None if seconds is None else max(seconds, LEAST_SECONDS)):
                 await waiter
         except TimeoutError:
             return False

@@ -185,7 +185,8 @@ def decode_publish(message: events_pb2.PublishRequest) -> PublishOpen | Producer
             return ProducerBatch(message.batch.producer_sequence, records, codec.count_records(records))
         case "open":
             opening = message.open
-            return PublishOpen(opening.namespace, opening.producer_id, opening.epoch, opening.remote_copies)
+            resends_to = opening.resends_to if opening.HasField("resends_to") else None
+            return PublishOpen(opening.namespace, opening.producer_id, opening.epoch, opening.remote_copies, resends_to)
         case _:
             raise BadRequest("the request holds no message that this version knows")
 

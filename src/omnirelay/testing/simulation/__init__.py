@@ -10,7 +10,8 @@ says how much of the former a run gets. Everything random comes from the seed, s
     disk        a log whose commits take time, fail, or are cut off by a power failure
     cluster     a replicator as a process, with its ports; a mesh of them
     workload    producers and consumers, and the ledgers of what they were told
-    operators   people who drive failovers, two at once, and die between any two steps
+    operators   people who drive failovers, emergencies and failbacks, two at once, decide about what diverged, and die
+                between any two steps
     faults      what can happen
     checkers    what must hold, by raw logs and raw store
     scenario    how much of each; `run` plays one seed of one scenario

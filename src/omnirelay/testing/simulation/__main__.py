@@ -53,7 +53,7 @@ def main(
 def _line(report: Report) -> str:
     return (
         f"{report.scenario}, seed {report.seed}: holds; {report.events} steps, {report.virtual_seconds:.0f} s, "
-        f"{report.faults} faults, {report.failovers} failovers, {report.batches} batches, digest {report.digest}"
+        f"{_what([report])}, digest {report.digest}"
     )
 
 
@@ -63,9 +63,13 @@ def _sum(name: str, reports: list[Report]) -> str:
     return (
         f"{name}: {len(reports)} seeds, {sum(r.failed for r in reports)} failed; "
         f"{steps} steps ({callbacks} callbacks) in {seconds:.0f} s of CPU, {steps / seconds:.0f} steps/s; "
-        f"{sum(r.faults for r in reports)} faults, {sum(r.failovers for r in reports)} failovers, "
-        f"{sum(r.batches for r in reports)} batches"
+        f"{_what(reports)}"
     )
+
+
+def _what(reports: list[Report]) -> str:
+    counted = ("faults", "failovers", "emergencies", "failbacks", "batches", "fenced", "decisions", "replays")
+    return ", ".join(f"{sum(getattr(report, name) for report in reports)} {name}" for name in counted)
 
 
 if __name__ == "__main__":

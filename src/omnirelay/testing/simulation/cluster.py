@@ -15,7 +15,9 @@ from omnirelay.errors import OmniRelayError, TokenInvalid, Unreachable
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model.batch import Batch, BatchHeader
-from omnirelay.ports.streams import ProtocolVersion, PublishAck, SubscribeRequest
+from omnirelay.model.position import START, Cursor
+from omnirelay.ports.streams import FenceNotice, Progress, ProtocolVersion, PublishAck, PublishRemote, SubscribeRequest
+from omnirelay.runtime.delivering import ToReader
 from omnirelay.runtime.replicator import Replicator, World
 from omnirelay.runtime.reporter import Host
 from omnirelay.runtime.retaining import RetentionSettings
@@ -55,6 +57,15 @@ class Witness(Protocol):
 
     def acknowledges(self, cluster: Cluster, namespace: str, producer: str, ack: PublishAck) -> None:
         """The replicator tells a producer that its batch is durable."""
+        ...
+
+    def tells_remote(self, cluster: Cluster, namespace: str, producer: str, upto: int, copies: int) -> None:
+        """The replicator tells a producer that `copies` other clusters hold everything of it up to a number."""
+        ...
+
+    def delivers(self, cluster: Cluster, namespace: str, after: Cursor, epochs: int, message: ToReader) -> None:
+        """The replicator hands a message to a reader that is at `after`; when the reader last had to wait, or was told
+        of a fence, `epochs` ownerships of the namespace were installed."""
         ...
 
 
@@ -233,9 +244,20 @@ class Cluster:
     async def _serve_reader(self, stream: Side[Any, Any], caller: str) -> None:
         request = await stream.receive()
         assert isinstance(request, SubscribeRequest)
+        at, epochs = request.after or START, self._epochs(request.namespace)
         async with aclosing(self._running().subscribe(request)) as messages:
             async for message in messages:
+                self._witness.delivers(self, request.namespace, at, epochs, message)
+                if isinstance(message, Batch):
+                    at = Cursor(message.header.epoch, message.header.last_sequence)
+                elif isinstance(message, FenceNotice | Progress):
+                    at = message.cut if isinstance(message, FenceNotice) else message.delivered
+                    epochs = self._epochs(request.namespace)
                 await stream.send(message)
+
+    def _epochs(self, namespace: str) -> int:
+        route = self.disk.routes.get(namespace)
+        return len(route.history) if route else 0
 
     def _running(self) -> Replicator:
         if self.replicator is None:
@@ -251,16 +273,21 @@ class _Overheard:
         self._cluster = cluster
         self._witness = witness
         self._namespace = self._producer = ""
+        self._copies = 0
 
     async def receive(self) -> Any:
         message = await self._stream.receive()
         if not self._producer and message is not None:
             self._namespace, self._producer = message.namespace, message.producer_id
+            self._copies = message.remote_copies
         return message
 
     async def send(self, message: Any) -> None:
         if isinstance(message, PublishAck):
             self._witness.acknowledges(self._cluster, self._namespace, self._producer, message)
+        elif isinstance(message, PublishRemote):
+            upto = message.producer_sequence
+            self._witness.tells_remote(self._cluster, self._namespace, self._producer, upto, self._copies)
         await self._stream.send(message)
 
 

@@ -47,6 +47,15 @@ def power_cut(victims: Victims, rng: random.Random) -> Trouble | None:
     return _down(victims, rng, power_cut=True)
 
 
+def disaster(victims: Victims, rng: random.Random) -> Trouble | None:
+    """A site loses power, and with it go the producers: what only this cluster had is kept by nobody."""
+    for producer in victims.producers:
+        if rng.random() < 0.7:
+            victims.buried.append(producer.kill())
+            producer.start()
+    return _down(victims, rng, power_cut=True)
+
+
 def stop(victims: Victims, rng: random.Random) -> Trouble | None:
     """SIGTERM: the process gives its lease back and ends in order."""
     cluster = _cluster(victims, rng)
@@ -169,6 +178,7 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         crash,
         power_cut,
+        disaster,
         stop,
         restarted_producer,
         pause,

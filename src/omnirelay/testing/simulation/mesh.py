@@ -7,29 +7,38 @@ import logging
 import random
 from collections import deque
 
-from omnirelay.client.outbox import PublishResult
+from omnirelay.client.outbox import Durability, PublishResult
 from omnirelay.errors import OmniRelayError
-from omnirelay.failover.planned import HOLDS_LOCK
+from omnirelay.failover.modes import HOLDS_LOCK
 from omnirelay.model.batch import Batch, BatchHeader
 from omnirelay.model.descriptor import ClusterDescriptor, Endpoints
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 from omnirelay.ports.coordination import Put, Write
 from omnirelay.ports.streams import FenceNotice, PublishAck
+from omnirelay.runtime.delivering import ToReader
 from omnirelay.runtime.documents import CLUSTERS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.testing.simulation.checkers import CHECKERS, Checker, Facts, Violation
+from omnirelay.testing.simulation.checkers.emergencies import inexact, undecided
 from omnirelay.testing.simulation.clock import VirtualClock
 from omnirelay.testing.simulation.cluster import Cluster
 from omnirelay.testing.simulation.faults import FAULTS, Trouble, Victims
 from omnirelay.testing.simulation.loop import WORLD, Process, VirtualLoop, current_process
 from omnirelay.testing.simulation.network import Network
-from omnirelay.testing.simulation.operators import Operator
+from omnirelay.testing.simulation.operators import Mover, Operator, Rescuer, Settler
 from omnirelay.testing.simulation.scenario import Scenario
 from omnirelay.testing.simulation.store import SimulatedStore
 from omnirelay.testing.simulation.workload import SimulatedConsumer, SimulatedProducer
 
 NAMES = ("eu", "us", "ap", "sa", "af")
 SPACES = ("default", "orders", "audit", "billing")
+DURABILITIES: tuple[tuple[Durability, bool], ...] = (
+    ("local", True),
+    ("remote", False),
+    ("remote", True),
+    ("local", False),
+)
+"""What the producers wait for, in turn, and whether what they keep is kept for all other clusters or for one."""
 WARM_UP_SECONDS = 3.0
 LOOK_SECONDS = 0.5
 TRACE_LINES = 40
@@ -61,9 +70,11 @@ class Mesh(logging.Handler):
             for space in spaces
             for home, clusters in homes.items()
         ]
+        self.facts.producers = {producer.name: producer for producer in self.producers}
         self.operators = [
-            Operator(f"operator-{i}", self.clusters, scenario.dithers, self._rng(), self._say)
-            for i in range(scenario.operators)
+            kind(f"{kind.__name__.lower()}-{i}", self.clusters, scenario.dithers, self._rng(), self._say, self)
+            for kind, number in self._staff().items()
+            for i in range(number)
         ]
         self._buried: list[Process] = []
         self._troubles: dict[Trouble, None] = {}
@@ -167,11 +178,19 @@ class Mesh(logging.Handler):
             return f"logs differ: {heads}"
         if any(cluster.disk.routes != self.facts.routing.routes for cluster in self.clusters.values()):
             return "epoch histories differ"
+        for failover in self.facts.emergencies:
+            if why := inexact(self.facts, failover):
+                return why
+            if self.scenario.settlers and (records := undecided(failover)):
+                return f"{records} records of {failover.id} wait for a decision"
         for consumer in self.consumers:
             order, at = self.facts.valid_order(consumer.namespace), consumer.reader.cursor
             if order and (at is None or at < Cursor(order[-1].header.epoch, order[-1].header.last_sequence)):
                 return f"{consumer.name} is at {at}"
         return ""
+
+    def _staff(self) -> dict[type[Operator], int]:
+        return {Mover: self.scenario.operators, Rescuer: self.scenario.rescuers, Settler: self.scenario.settlers}
 
     # --- what is heard of ------------------------------------------------------------------------------------------
 
@@ -203,6 +222,14 @@ class Mesh(logging.Handler):
         for checker in self.checkers:
             checker.acknowledges(cluster, namespace, producer, ack)
 
+    def tells_remote(self, cluster: Cluster, namespace: str, producer: str, upto: int, copies: int) -> None:
+        for checker in self.checkers:
+            checker.tells_remote(cluster, namespace, producer, upto, copies)
+
+    def delivers(self, cluster: Cluster, namespace: str, after: Cursor, epochs: int, message: ToReader) -> None:
+        for checker in self.checkers:
+            checker.delivers(cluster, namespace, after, epochs, message)
+
     def told(self, producer: SimulatedProducer, payload: bytes, result: PublishResult) -> None:
         for checker in self.checkers:
             checker.told(producer, payload, result)
@@ -215,9 +242,17 @@ class Mesh(logging.Handler):
         for checker in self.checkers:
             checker.delivered(consumer, batch)
 
+    def withdrawn(self, consumer: SimulatedConsumer, batch: Batch) -> None:
+        for checker in self.checkers:
+            checker.withdrawn(consumer, batch)
+
     def fenced(self, consumer: SimulatedConsumer, notice: FenceNotice) -> None:
         for checker in self.checkers:
             checker.fenced(consumer, notice)
+
+    def rehearsed(self, operator: str, what: str, refusal: str) -> None:
+        for checker in self.checkers:
+            checker.rehearsed(operator, what, refusal)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._note(record)
@@ -257,7 +292,10 @@ class Mesh(logging.Handler):
 
     def _producer(self, number: int, namespace: str) -> SimulatedProducer:
         names = list(self.clusters)
-        return SimulatedProducer(f"p{number}", namespace, names, self.loop, self.network, self, self._rng())
+        durability, everywhere = DURABILITIES[number % len(DURABILITIES)]
+        copies = len(names) - 1 if everywhere else 1
+        rng = self._rng()
+        return SimulatedProducer(f"p{number}", namespace, names, self.loop, self.network, self, rng, durability, copies)
 
 
 def _descriptor(name: str) -> ClusterDescriptor:

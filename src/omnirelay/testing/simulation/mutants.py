@@ -1,32 +1,34 @@
 """Planted bugs: a checker that never fails proves nothing.
 
 Each mutant changes one thing of the product for the length of a run and names the invariants of which at least one
-must be reported then. It is caught if any of the default seeds reports it.
-
-Of the emergency path, to be planted beside it once its drivers are in `operators`: the fence cut taken before the
-gather, only the next ownership consulted for fenced-ness, fencing by version vector instead of the order-closed cut,
-`remote` counted outside the unbroken prefix.
+must be reported then. It is caught if any of the default seeds of its scenario reports it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from omnirelay.failover import workflow
+from omnirelay.failover import emergency_preflight, emergency_workflow, loss, workflow
 from omnirelay.failover.planned import SOURCE_CLOSED
-from omnirelay.failover.record import Failover, State
+from omnirelay.failover.record import Failover, LossRange, State
 from omnirelay.model.batch import Batch
+from omnirelay.model.position import START, Cursor
 from omnirelay.model.routing import Route, RoutingDocument
+from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.log import EpochGuard
 from omnirelay.replication.picture import LogPicture
 from omnirelay.replication.receiver import Decision, receive
-from omnirelay.runtime import failovers, sequencer
+from omnirelay.runtime import failovers, publishing, sequencer
 from omnirelay.runtime.acting import Acting
 from omnirelay.runtime.agent import Agent
+from omnirelay.runtime.audit import Actor
+from omnirelay.runtime.delivering import Delivering
+from omnirelay.runtime.emergency_role import EmergencyRole
+from omnirelay.runtime.failovers import Failovers, StepResult
 from omnirelay.runtime.ownership import Ownerships
 from omnirelay.runtime.planned_role import PlannedRole
 from omnirelay.runtime.sequencer import Queued, Sequencer
@@ -41,16 +43,18 @@ class Mutant:
     name: str
     breaks: frozenset[str]
     """Invariants, any of which gives it away."""
+    scenario: str
+    """In which it shows."""
     plant: Planting
 
 
 MUTANTS: dict[str, Mutant] = {}
 
 
-def _mutant(*breaks: str) -> Callable[[Planting], Planting]:
+def _mutant(*breaks: str, scenario: str = "handovers") -> Callable[[Planting], Planting]:
     def register(plant: Planting) -> Planting:
         name = plant.__name__.lstrip("_").replace("_", "-")
-        MUTANTS[name] = Mutant(name, frozenset(breaks), plant)
+        MUTANTS[name] = Mutant(name, frozenset(breaks), scenario, plant)
         return plant
 
     return register
@@ -163,3 +167,140 @@ def drain_undone_without_compare_and_set() -> Iterator[None]:
 
     with patch.object(Agent, "_keep_closed", opens), patch.object(PlannedRole, "as_source", idles):
         yield
+
+
+@_mutant("I6", scenario="emergencies")
+@contextmanager
+def fence_cut_taken_before_the_gather() -> Iterator[None]:
+    gather, fence = EmergencyRole._gather, emergency_workflow.fence
+    early: dict[str, Mapping[str, Cursor]] = {}
+
+    async def noting(self: EmergencyRole, failover: Failover) -> None:
+        routes, held = self._acting.sequencer.routes(), self._acting.sequencer.log_vector()
+        early.setdefault(failover.id, {n: routes[n].unbroken_prefix(held) for n in failover.request.namespaces})
+        await gather(self, failover)
+
+    def too_early(failover: Failover, cuts: Mapping[str, Cursor], origin: str, now: str) -> Failover:
+        return fence(failover, early.get(failover.id, cuts), origin, now)
+
+    with (
+        patch.object(EmergencyRole, "_gather", noting),
+        patch.object(emergency_workflow, "fence", too_early),
+    ):
+        yield
+
+
+@_mutant("I6", "I9", scenario="emergencies")
+@contextmanager
+def only_the_next_ownership_consulted_for_fencedness() -> Iterator[None]:
+    def next_cut(route: Route, epoch: int) -> Cursor | None:
+        return next((ownership.cut for ownership in route.history if ownership.epoch > epoch), None)
+
+    def valid_end(self: Route, epoch: int) -> int | None:
+        cut = next_cut(self, epoch)
+        if cut is None or cut.epoch > epoch:
+            return None
+        return cut.sequence if cut.epoch == epoch else 0
+
+    def is_valid(self: Route, place: Cursor) -> bool:
+        cut = next_cut(self, place.epoch)
+        return cut is None or place <= cut
+
+    with (
+        patch.object(Route, "valid_end", valid_end),
+        patch.object(Route, "_valid_ends", lambda self: [valid_end(self, o.epoch) for o in self.history]),
+        patch.object(Route, "is_valid", is_valid),
+    ):
+        yield
+
+
+@_mutant("I6", scenario="emergencies")
+@contextmanager
+def fencing_by_version_vector() -> Iterator[None]:
+    """What the new active holds of the last owner's log is valid, whatever it misses of the epochs before."""
+    take, fence = EmergencyRole._fence, emergency_workflow.fence
+    targets: dict[str, Sequencer] = {}
+
+    async def noting(self: EmergencyRole, failover: Failover) -> None:
+        targets[failover.id] = self._acting.sequencer
+        await take(self, failover)
+
+    def by_vector(failover: Failover, cuts: Mapping[str, Cursor], origin: str, now: str) -> Failover:
+        routes, held = targets[failover.id].routes(), targets[failover.id].log_vector()
+        return fence(failover, {name: _last_held(routes[name], held) for name in cuts}, origin, now)
+
+    with patch.object(EmergencyRole, "_fence", noting), patch.object(emergency_workflow, "fence", by_vector):
+        yield
+
+
+@_mutant("I4", scenario="emergencies")
+@contextmanager
+def remote_counted_outside_the_unbroken_prefix() -> Iterator[None]:
+    """A batch counts as soon as a peer holds it, whatever that one misses before."""
+
+    def remote_end(route: Route, acknowledged: Iterable[VersionVector], copies: int) -> Cursor:
+        ends = sorted((_last_held(route, vector) for vector in acknowledged), reverse=True)
+        return ends[copies - 1] if len(ends) >= copies else START
+
+    with patch.object(publishing, "remote_end", remote_end):
+        yield
+
+
+@_mutant("I11", scenario="emergencies")
+@contextmanager
+def emergency_waits_for_its_source() -> Iterator[None]:
+    """The target goes on only once the source has confirmed its demotion, however long its lease is over."""
+    with patch.object(EmergencyRole, "_claimed", lambda self, failover, namespace: True):
+        yield
+
+
+@_mutant("I13", scenario="emergencies")
+@contextmanager
+def loss_accepted_by_silence() -> Iterator[None]:
+    with (
+        patch.object(emergency_workflow, "require_acceptance", lambda request, predictions: None),
+        patch.object(emergency_preflight, "require_acceptance", lambda request, predictions: None),
+    ):
+        yield
+
+
+@_mutant("I14", scenario="emergencies")
+@contextmanager
+def dry_run_that_runs() -> Iterator[None]:
+    step = Failovers.step
+
+    async def runs(
+        self: Failovers, id: str, name: str, actor: Actor, wait: float, dry_run: bool = False, reason: str = ""
+    ) -> StepResult:
+        return await step(self, id, name, actor, wait, False, reason)
+
+    with patch.object(Failovers, "step", runs):
+        yield
+
+
+@_mutant("I7", scenario="emergencies")
+@contextmanager
+def reader_not_told_what_was_taken_back() -> Iterator[None]:
+    async def nothing(self: Delivering, route: Route, cut: Cursor, delivered: Cursor) -> AsyncIterator[Batch]:
+        none: tuple[Batch, ...] = ()
+        for batch in none:
+            yield batch
+
+    with patch.object(Delivering, "_withdrawn", nothing):
+        yield
+
+
+@_mutant("I7", "I12", scenario="emergencies")
+@contextmanager
+def manifest_lacks_its_last_range() -> Iterator[None]:
+    manifest = loss.manifest
+
+    def short(*args: Any) -> tuple[LossRange, ...]:
+        return manifest(*args)[:-1]
+
+    with patch.object(loss, "manifest", short):
+        yield
+
+
+def _last_held(route: Route, held: VersionVector) -> Cursor:
+    return Cursor(route.epoch, held[route.current.origin])

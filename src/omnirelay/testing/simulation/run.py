@@ -15,6 +15,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from omnirelay.failover.divergence import Resolution
+from omnirelay.failover.record import Mode
 from omnirelay.testing.simulation.loop import Process, Stuck, VirtualLoop
 from omnirelay.testing.simulation.mesh import Mesh
 from omnirelay.testing.simulation.mutants import MUTANTS
@@ -37,6 +39,14 @@ class Report:
     cpu_seconds: float
     faults: int
     failovers: int
+    """Promotions of every mode; of these `emergencies` and `failbacks`."""
+    emergencies: int
+    failbacks: int
+    fenced: int
+    """Batches that emergencies cut off."""
+    decisions: int
+    """About divergences; of these `replays`."""
+    replays: int
     batches: int
     acknowledged: int
     digest: str
@@ -133,6 +143,7 @@ def _clear(loop: VirtualLoop, mesh: Mesh) -> None:
 
 def _report(scenario: Scenario, seed: int, loop: VirtualLoop, mesh: Mesh, cpu_seconds: float) -> Report:
     facts, violation = mesh.facts, mesh.violation
+    failovers = facts.failovers.values()
     content = repr((loop.steps, mesh.events, loop.time(), sorted((k, b.digest) for k, b in facts.batches.items())))
     return Report(
         scenario.name,
@@ -144,7 +155,12 @@ def _report(scenario: Scenario, seed: int, loop: VirtualLoop, mesh: Mesh, cpu_se
         loop.time(),
         cpu_seconds,
         mesh.faults,
-        sum(len(route.history) - 1 for route in facts.routing.routes.values()),
+        sum(bool(f.routing_version) for f in failovers),
+        len(facts.emergencies),
+        sum(bool(f.routing_version) and f.request.mode is Mode.FAILBACK for f in failovers),
+        sum(len(batches) for f in facts.emergencies for batches in facts.cut_off(f).values()),
+        len(facts.decisions),
+        sum(d.resolution in (Resolution.REPLAYING, Resolution.REPLAYED) for d in facts.decisions.values()),
         len(facts.batches),
         len(facts.acknowledged),
         hashlib.sha256(content.encode()).hexdigest()[:16],

@@ -24,6 +24,11 @@ class Scenario:
     offer_seconds: float = 0.5
     """Between two batches of one producer."""
     operators: int = 2
+    """Who plan failovers."""
+    rescuers: int = 0
+    """Who promote in emergencies."""
+    settlers: int = 0
+    """Who decide about what diverged, until nothing is open, and go home."""
     operator_seconds: float = 4.0
     """Between two shifts of one operator."""
     dithers: float = 0.15

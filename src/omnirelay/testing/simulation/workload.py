@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any, Protocol
 
 from omnirelay.client.finder import Finder
-from omnirelay.client.outbox import Opened, Outbox, OutboxLimits, PublishResult
+from omnirelay.client.outbox import Durability, Opened, Outbox, OutboxLimits, PublishResult
 from omnirelay.client.producer import OPEN_TIMEOUT_SECONDS, is_final
 from omnirelay.client.reader import Reader
 from omnirelay.errors import OmniRelayError, Unreachable
@@ -21,7 +21,9 @@ from omnirelay.ports.streams import (
     PublishAck,
     PublishOpen,
     PublishOpened,
+    PublishRemote,
     SubscribeRequest,
+    Withdrawn,
 )
 from omnirelay.runtime.tasks import alongside
 from omnirelay.testing.simulation.loop import Process, VirtualLoop
@@ -41,17 +43,20 @@ class Listener(Protocol):
         ...
 
     def broke(self, producer: SimulatedProducer, error: OmniRelayError) -> None:
-        """A producer cannot go on."""
+        """A producer cannot go on; its application lets it forget everything and begins again."""
         ...
 
     def delivered(self, consumer: SimulatedConsumer, batch: Batch) -> None: ...
+
+    def withdrawn(self, consumer: SimulatedConsumer, batch: Batch) -> None: ...
 
     def fenced(self, consumer: SimulatedConsumer, notice: FenceNotice) -> None: ...
 
 
 class SimulatedProducer:
     """An application that offers batches whose payloads are unique in the run: `p1/17`. Killed and started again it
-    keeps its id, and knows nothing else any more."""
+    keeps its id, and knows nothing else any more: that is another `life`. It waits for `durability`, and keeps what
+    it has not heard of from `copies` other clusters."""
 
     def __init__(
         self,
@@ -62,27 +67,40 @@ class SimulatedProducer:
         network: Network,
         listener: Listener,
         rng: random.Random,
+        durability: Durability,
+        copies: int,
     ) -> None:
         self.name = name
         self.namespace = namespace
+        self.durability = durability
+        self.copies = copies
+        self.life = 0
+        self.first_number: int | None = None
+        """Of this life; None before it is known."""
         self._loop = loop
         self._network = network
         self._listener = listener
         self._rng = rng
         self._clusters = clusters
         self._finder = Finder(clusters)
-        self._outbox = Outbox(name, LIMITS)
+        self._outbox = Outbox(name, LIMITS, durability)
         self._payloads: deque[bytes] = deque()
         self._offered = 0
         self._work = asyncio.Event()
         self._process = Process(name)
 
     def start(self) -> None:
-        self._finder = Finder(self._clusters)
-        self._outbox = Outbox(self.name, LIMITS)
-        self._payloads = deque()
+        self._begin()
         self._process = Process(self.name)
         self._loop.spawn(self._process, self.run())
+
+    def _begin(self) -> None:
+        """Another life."""
+        self.life += 1
+        self.first_number = None
+        self._finder = Finder(self._clusters)
+        self._outbox = Outbox(self.name, LIMITS, self.durability)
+        self._payloads = deque()
 
     def kill(self) -> Process:
         """Returns what is dead now."""
@@ -112,7 +130,7 @@ class SimulatedProducer:
                 self._outbox.disconnected()
                 if is_final(error):
                     self._listener.broke(self, error)
-                    return
+                    self._begin()
                 await asyncio.sleep(self._finder.failed(error, self._rng.random()))
 
     async def _stream(self, cluster: str) -> None:
@@ -127,13 +145,16 @@ class SimulatedProducer:
             stream.close()
 
     async def _open(self, stream: Side[Any, Any]) -> None:
-        await stream.send(PublishOpen(self.namespace, self.name, self._finder.epoch))
+        resends_to = self._outbox.resends_to
+        await stream.send(PublishOpen(self.namespace, self.name, self._finder.epoch, self.copies, resends_to))
         opened = await stream.receive()
         if not isinstance(opened, PublishOpened):
             raise Unreachable("the first answer was not `opened`")
         if opened.epoch < self._finder.epoch:
             raise Unreachable(f"{opened.cluster} is at epoch {opened.epoch}, {self._finder.epoch} is known")
         said = Opened(opened.cluster, opened.epoch, opened.last_producer_sequence)
+        if self.first_number is None:
+            self.first_number = said.last_producer_sequence + 1
         for result in self._outbox.opened(said, self._loop.time()):
             self._tell(result)
         self._finder.opened(opened.epoch)
@@ -146,13 +167,20 @@ class SimulatedProducer:
             await self._work.wait()
 
     async def _receive(self, stream: Side[Any, Any], cluster: str) -> None:
-        while (ack := await stream.receive()) is not None:
-            assert isinstance(ack, PublishAck)
-            said = PublishResult(ack.producer_sequence, ack.count, cluster, ack.epoch, ack.position, ack.duplicate)
-            for result in self._outbox.acknowledged(said, self._loop.time()):
+        while (message := await stream.receive()) is not None:
+            for result in self._news(message, cluster):
                 self._tell(result)
             self._work.set()
         raise Unreachable(f"{cluster} ended the stream")
+
+    def _news(self, message: Any, cluster: str) -> list[PublishResult]:
+        now = self._loop.time()
+        if isinstance(message, PublishRemote):
+            return self._outbox.remote(message.producer_sequence, now)
+        assert isinstance(message, PublishAck)
+        ack = message
+        said = PublishResult(ack.producer_sequence, ack.count, cluster, ack.epoch, ack.position, ack.duplicate)
+        return self._outbox.acknowledged(said, now)
 
     async def _watch_stall(self, cluster: str) -> None:
         while True:
@@ -179,6 +207,7 @@ class SimulatedConsumer:
         self._listener = listener
         self._rng = rng
         self.reader = Reader(START)
+        self.served_by = ""
 
     async def run(self) -> None:
         while True:
@@ -189,6 +218,7 @@ class SimulatedConsumer:
 
     async def _stream(self, cluster: str) -> None:
         stream = await self._network.dial(self.name, cluster, "subscribe")
+        self.served_by = cluster
         try:
             await stream.send(SubscribeRequest(self.namespace, self.reader.cursor, latest=False))
             while True:
@@ -203,10 +233,12 @@ class SimulatedConsumer:
         finally:
             stream.close()
 
-    def _take(self, message: Batch | FenceNotice | Progress) -> None:
+    def _take(self, message: Batch | Withdrawn | FenceNotice | Progress) -> None:
         if isinstance(message, Batch):
             self._listener.delivered(self, message)
             self.reader.dealt_with(Cursor(message.header.epoch, message.header.last_sequence))
+        elif isinstance(message, Withdrawn):
+            self._listener.withdrawn(self, message.batch)
         elif isinstance(message, FenceNotice):
             self._listener.fenced(self, message)
             self.reader.fence(message.cut, message.epoch)

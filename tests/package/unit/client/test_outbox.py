@@ -111,6 +111,17 @@ def test_what_was_replayed_before_it_is_sent_again_is_a_duplicate_and_nobody_els
     assert box.kept == 1
 
 
+def test_what_may_be_sent_again_ends_with_what_was_sent_by_this_process():
+    box = outbox()
+    assert box.resends_to == 0
+    box.opened(opened(4), 0.0)
+    assert box.resends_to == 0, "what an earlier process sent is that one's"
+    box.offer(b"x", 1, 0.0)
+    taken(box)
+    box.disconnected()
+    assert box.resends_to == 5
+
+
 def test_what_is_remote_is_not_kept():
     box = acknowledged(3)
     assert box.remote(2, 2.0) == []

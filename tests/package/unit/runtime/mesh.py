@@ -248,7 +248,7 @@ class Producer:
         self.last = 0
 
     @asynccontextmanager
-    async def stream(self):
+    async def stream(self, resends_to=None):
         here, there = Pipe.pair()
 
         async def serve():
@@ -259,7 +259,7 @@ class Producer:
 
         serving = asyncio.create_task(serve())
         try:
-            await here.send(PublishOpen(self.namespace, self.name, self.epoch, 0))
+            await here.send(PublishOpen(self.namespace, self.name, self.epoch, 0, resends_to))
             opened = await here.receive()
             assert isinstance(opened, PublishOpened)
             self.epoch, self.last = opened.epoch, opened.last_producer_sequence

@@ -10,6 +10,7 @@ from tests.package.unit.runtime.virtual import in_virtual_time
 from omnirelay.errors import BadRequest, Conflict, NotFound, StorageUnavailable
 from omnirelay.failover.divergence import Resolution
 from omnirelay.failover.record import Grade, Mode, State
+from omnirelay.ports.log import Retention
 from omnirelay.runtime.divergences import Divergences
 from omnirelay.wire import codec
 
@@ -69,8 +70,8 @@ async def replayed(mesh):
     await mesh.until(lambda: decision(mesh) is Resolution.REPLAYED)
 
 
-def decision(mesh, id="default.1"):
-    found = mesh["eu-west"].replicator.view.divergences.get(id)
+def decision(mesh, id="default.1", name="eu-west"):
+    found = mesh[name].replicator.view.divergences.get(id)
     return found.resolution if found else None
 
 
@@ -289,6 +290,29 @@ class TestReplay:
             ids = [b.header.producer_id for b in await mesh["eu-west"].log.read("eu-west", 0, 1 << 20)]
             assert ids[-3:] == ["replay/us-east/2", "p", "p"]
 
+    @pytest.mark.parametrize(
+        ("resends_to", "producers"),
+        [
+            (0, ["replay/us-east/2", "replay/us-east/3", "replay/us-east/4"]),
+            (3, ["p", "p", "replay/us-east/4"]),
+            (None, ["p", "p", "p"]),
+        ],
+        ids=["started anew", "keeps some", "does not say"],
+    )
+    @in_virtual_time
+    async def test_i5_a_replay_takes_no_number_that_a_living_producer_will_use_for_other_records(
+        self, tmp_path, resends_to, producers
+    ):
+        """The producer was told that 2 is its next number, and has not used it yet."""
+        async with split_mesh(tmp_path) as mesh:
+            async with Producer(mesh["eu-west"], "p").stream(resends_to):
+                await come_back(mesh)
+                await replayed(mesh)
+            assert await delivered(mesh["eu-west"]) == ["a", "b", "c", "d"]
+            assert [b.header.producer_id for b in await mesh["eu-west"].log.read("eu-west", 0, 1 << 20)][
+                -3:
+            ] == producers
+
     @in_virtual_time
     async def test_a_producer_that_sends_again_in_the_middle_of_the_replay_is_not_doubled(self, tmp_path):
         """Its numbers are taken when the replay comes to them: by the same records."""
@@ -362,6 +386,43 @@ class TestReplay:
             assert await delivered(active) == ["a", "b", "c", "d"]
 
 
+async def retain(mesh, name, *origins):
+    """Everything of these origins is dropped, and the cluster starts again."""
+    site = mesh[name]
+    kept = dict.fromkeys(site.vector.keys() - set(origins), 1)
+    await site.log.retain(Retention(site.clock.wall_ms() + 10**9, 0, 10**12, 10**12, kept))
+    await site.kill()
+    await site.start()
+    await asyncio.sleep(5.0)
+
+
+class TestRetention:
+    @in_virtual_time
+    async def test_a_settled_tail_that_retention_dropped_is_in_nobody_s_way_and_stays_in_the_manifest(self, tmp_path):
+        async with split_mesh(tmp_path) as mesh:
+            await come_back(mesh)
+            await decide(mesh, Resolution.DISCARDED)
+            await mesh.until(lambda: manifest(mesh) == [(1, 2, 4, Grade.DISCARDED)])
+            await retain(mesh, "eu-west", "us-east", "eu-west")
+            assert await divergences(mesh).all() == []
+            assert mesh["eu-west"].replicator.view.reports["eu-west"].diverged == {}
+            assert manifest(mesh) == [(1, 2, 4, Grade.DISCARDED)]
+
+    @in_virtual_time
+    async def test_i13_an_open_tail_is_not_replayed_once_what_came_after_it_is_not_all_there(self, tmp_path):
+        """`b` may have been sent again in what was dropped: replaying it might double it."""
+        async with split_mesh(tmp_path) as mesh:
+            await Producer(mesh["eu-west"], "p").publish("b")
+            await come_back(mesh)
+            await mesh.until(lambda: manifest(mesh) == [(1, 2, 2, Grade.SUPERSEDED), (1, 3, 4, Grade.FENCED)])
+            await retain(mesh, "eu-west", "eu-west")
+            with pytest.raises(Conflict, match="cannot be replayed"):
+                await decide(mesh, Resolution.REPLAYING)
+            assert await divergences(mesh).diff(await the_divergence(mesh)), "it can be looked at"
+            await decide(mesh, Resolution.EXPORTED)
+            assert (await the_divergence(mesh)).unresolved == 0
+
+
 class TestTwoEmergencies:
     @in_virtual_time
     async def test_what_was_sent_again_and_fenced_again_is_accounted_for_once(self, tmp_path):
@@ -376,6 +437,25 @@ class TestTwoEmergencies:
             assert (first.id, first.superseded, first.unresolved) == ("default.1", 1, 0)
             assert (later.id, later.superseded, later.unresolved) == ("default.2", 0, 1)
             await divergences(mesh, "ap-south").decide("default.2", Resolution.REPLAYING, ALICE, "", False)
+            await mesh.until(lambda: Grade.RECOVERED in {m[3] for m in manifest(mesh, second.id, "ap-south")})
+            assert await delivered(mesh["ap-south"]) == ["a", "b"]
+
+    @in_virtual_time
+    async def test_i5_what_was_replayed_before_its_later_copy_came_to_light_is_not_replayed_again(self, tmp_path):
+        """`b` is fenced with us-east, sent again to eu-west, and lost with that too; ap-south replays what us-east had.
+        When eu-west returns with its copy, that is the same record."""
+        async with split_mesh(tmp_path, tail=("b",)) as mesh:
+            isolate(mesh, "eu-west")
+            await Producer(mesh["eu-west"], "p").publish("b")
+            second = await emergency(mesh, "eu-west", "ap-south")
+            await mesh["us-east"].start()
+            await mesh.until(lambda: mesh["ap-south"].vector == mesh["us-east"].vector)
+            await divergences(mesh, "ap-south").decide("default.1", Resolution.REPLAYING, ALICE, "", False)
+            await mesh.until(lambda: decision(mesh, name="ap-south") is Resolution.REPLAYED)
+            await come_back(mesh, "eu-west")
+            first, later = await divergences(mesh, "ap-south").all()
+            assert (first.replayed, first.unresolved) == (1, 0)
+            assert (later.id, later.replayed, later.unresolved) == ("default.2", 1, 0)
             await mesh.until(lambda: Grade.RECOVERED in {m[3] for m in manifest(mesh, second.id, "ap-south")})
             assert await delivered(mesh["ap-south"]) == ["a", "b"]
 

@@ -261,6 +261,23 @@ class TestCut:
 
 class TestBarring:
     @in_virtual_time
+    async def test_i4_a_source_that_has_confirmed_its_demotion_vouches_for_nothing_it_still_holds(self, tmp_path):
+        """The target may be promoted before the source hears of it: an acknowledgement, or a word that a batch is
+        remote, would be given for what is fenced by then."""
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            plan = await target.plan("eu-west", break_glass=True)
+            hold_target(target)
+            source.replicator.ownerships.still("default", 1)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: target.failover(plan.id).demoted)
+            with pytest.raises(NotActive):
+                source.replicator.ownerships.still("default", 1)
+            await target.step(plan, "abort")
+            await mesh.until(lambda: source.admitting == {"default": 1})
+            source.replicator.ownerships.still("default", 1)
+
+    @in_virtual_time
     async def test_a_source_that_is_barred_does_not_claim_again_after_its_claim_was_deleted(self, tmp_path):
         async with running_mesh(tmp_path) as mesh:
             source, target = mesh["us-east"], mesh["eu-west"]

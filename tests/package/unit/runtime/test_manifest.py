@@ -86,6 +86,7 @@ class Ruthless(Mesh):
             self.emergencies.append(
                 SimpleNamespace(
                     plan=SimpleNamespace(loss=told),
+                    manifest=(),
                     expected_epochs={namespace: before.epoch},
                     cuts={namespace: after.current.cut},
                 )

@@ -12,7 +12,13 @@ def test_a_producer_asks_for_copies():
 
 def test_a_producer_of_the_version_before_does_not_want_to_be_told():
     before = b"\x0a\x0e\x0a\x07default\x12\x01p\x18\x03"  # namespace, producer_id and epoch: all there was
-    assert decode_publish(events_pb2.PublishRequest.FromString(before)) == PublishOpen("default", "p", 3, 0)
+    assert decode_publish(events_pb2.PublishRequest.FromString(before)) == PublishOpen("default", "p", 3, 0, None)
+
+
+def test_a_producer_says_what_it_may_send_again_and_nothing_is_not_silence():
+    for said in (0, 7):
+        opening = events_pb2.PublishOpen(namespace="default", producer_id="p", resends_to=said)
+        assert decode_publish(events_pb2.PublishRequest(open=opening)) == PublishOpen("default", "p", 0, 0, said)
 
 
 def test_progress_is_a_message_of_its_own():

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from omnirelay.client.outbox import PublishResult
 from omnirelay.errors import OmniRelayError
 from omnirelay.model.batch import Batch, BatchHeader
+from omnirelay.model.position import Cursor
 from omnirelay.ports.coordination import Change
 from omnirelay.ports.streams import FenceNotice, PublishAck
+from omnirelay.runtime.delivering import ToReader
 from omnirelay.testing.simulation.checkers.facts import Facts, Held
 from omnirelay.testing.simulation.cluster import Cluster
 from omnirelay.testing.simulation.workload import SimulatedConsumer, SimulatedProducer
@@ -41,13 +43,23 @@ class Checker:
 
     def acknowledges(self, cluster: Cluster, namespace: str, producer: str, ack: PublishAck) -> None: ...
 
+    def tells_remote(self, cluster: Cluster, namespace: str, producer: str, upto: int, copies: int) -> None: ...
+
+    def delivers(self, cluster: Cluster, namespace: str, after: Cursor, epochs: int, message: ToReader) -> None: ...
+
     def told(self, producer: SimulatedProducer, payload: bytes, result: PublishResult) -> None: ...
 
     def broke(self, producer: SimulatedProducer, error: OmniRelayError) -> None: ...
 
     def delivered(self, consumer: SimulatedConsumer, batch: Batch) -> None: ...
 
+    def withdrawn(self, consumer: SimulatedConsumer, batch: Batch) -> None: ...
+
     def fenced(self, consumer: SimulatedConsumer, notice: FenceNotice) -> None: ...
+
+    def rehearsed(self, operator: str, what: str, refusal: str) -> None:
+        """A dry run found nothing against a step, before and after the real one was refused, while nothing in the
+        coordination store but the clock had moved."""
 
     # --- after each step -----------------------------------------------------------------------------------------
 

@@ -1,14 +1,16 @@
-"""I6: every reader is given the same records in the same order, and all of them."""
+"""I6, I7: every reader is given the same records in the same order, all of them, and is told which were taken back."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from omnirelay.model.batch import Batch
-from omnirelay.model.position import START, Cursor
+from omnirelay.model.position import Cursor
 from omnirelay.ports.streams import FenceNotice
+from omnirelay.runtime.delivering import ToReader
 from omnirelay.testing.simulation.checkers.base import Checker, Fail
-from omnirelay.testing.simulation.checkers.facts import Facts
+from omnirelay.testing.simulation.checkers.facts import Facts, is_valid, place
+from omnirelay.testing.simulation.cluster import Cluster
 from omnirelay.testing.simulation.workload import SimulatedConsumer
 
 
@@ -16,36 +18,48 @@ class DeliveryChecker(Checker):
     def __init__(self, facts: Facts, fail: Fail) -> None:
         super().__init__(facts, fail)
         self._given: dict[SimulatedConsumer, list[Batch]] = defaultdict(list)
+        self._withdrawn: dict[SimulatedConsumer, list[Batch]] = defaultdict(list)
+
+    def delivers(self, cluster: Cluster, namespace: str, after: Cursor, epochs: int, message: ToReader) -> None:
+        """The next valid batch of the order, by an epoch history that the cluster has made durable. A history that
+        came while the reader was slow may not have been looked at yet: then a fence follows."""
+        if not isinstance(message, Batch):
+            return
+        history = cluster.disk.routes[namespace].history
+        for known in range(len(history), max(epochs, 1) - 1, -1):
+            due = self.facts.next_valid(namespace, history[:known], after)
+            if due is not None and due.digest == message.digest:
+                return
+        due = self.facts.next_valid(namespace, history, after)
+        self.fail("I6", f"{cluster.name} delivers {place(message)} of {namespace} after {after}; {_seen(due)} is next")
 
     def delivered(self, consumer: SimulatedConsumer, batch: Batch) -> None:
         given = self._given[consumer]
-        at = _end(given[-1]) if given else START
-        header = batch.header
-        if _end(batch) <= at:
-            self.fail("I6", f"{consumer.name} is given {_end(batch)} after {at}")
-        due = self._due_after(consumer.namespace, at, header.epoch)
-        if due is None or due.digest != batch.digest:
-            self.fail("I6", f"{consumer.name} is given {_end(batch)} after {at}; {due and _end(due)} is next")
+        if given and place(batch) <= place(given[-1]):
+            self.fail("I6", f"{consumer.name} is given {place(batch)} after {place(given[-1])}")
         given.append(batch)
 
-    def _due_after(self, namespace: str, at: Cursor, upto: int) -> Batch | None:
-        """The next data batch of the order, through epochs that are over, up to epoch `upto`."""
-        route = self.facts.route(namespace)
-        for ownership in route.history if route else ():
-            if at.epoch <= ownership.epoch <= upto:
-                after = at.sequence if ownership.epoch == at.epoch else 0
-                due = self.facts.next_after(namespace, ownership.epoch, after)
-                if due is not None and (ownership.epoch == upto or self.facts.is_valid(due)):
-                    return due
-        return None
+    def withdrawn(self, consumer: SimulatedConsumer, batch: Batch) -> None:
+        self._withdrawn[consumer].append(batch)
 
     def fenced(self, consumer: SimulatedConsumer, notice: FenceNotice) -> None:
-        route = self.facts.route(consumer.namespace)
-        if route is None or not any(o.cut == notice.cut and o.epoch == notice.epoch for o in route.history):
+        """Whoever was given what is not valid any more is told the cut, and these records, as far as the cluster that
+        tells it holds them."""
+        history = self.facts.history(consumer.namespace)
+        if not any(o.cut == notice.cut and o.epoch == notice.epoch for o in history):
             self.fail("I6", f"{consumer.name} is told of a cut {notice.cut} by epoch {notice.epoch} that there is not")
-        given = self._given[consumer]
-        while given and _end(given[-1]) > notice.cut:
-            given.pop()
+        given, undone = self._given[consumer], set()
+        while given and place(given[-1]) > notice.cut:
+            batch = given.pop()
+            undone.add(batch.digest)
+            if is_valid(history, place(batch)):
+                self.fail("I6", f"{consumer.name} has {place(batch)} taken back, which is valid")
+        listed = {batch.digest for batch in self._withdrawn.pop(consumer, ())}
+        server = self.facts.clusters[consumer.served_by]
+        for digest in undone - listed:
+            batch = self.facts.by_digest[digest]
+            if self.facts.holds(server, batch):
+                self.fail("I7", f"{consumer.name} is not told that {place(batch)}, which it was given, is fenced")
 
     def at_end(self) -> None:
         for consumer, given in self._given.items():
@@ -54,5 +68,5 @@ class DeliveryChecker(Checker):
                 self.fail("I6", f"{consumer.name} has {len(given)} batches, the order has {len(order)}")
 
 
-def _end(batch: Batch) -> Cursor:
-    return Cursor(batch.header.epoch, batch.header.last_sequence)
+def _seen(batch: Batch | None) -> str:
+    return str(place(batch)) if batch else "nothing"

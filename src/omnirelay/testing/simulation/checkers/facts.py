@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from omnirelay.failover.record import Failover
+from omnirelay.failover.divergence import Decision
+from omnirelay.failover.record import Failover, Mode
 from omnirelay.model.batch import Batch, BatchKind
 from omnirelay.model.position import Cursor
-from omnirelay.model.routing import Route, RoutingDocument
+from omnirelay.model.routing import Ownership, Route, RoutingDocument
 from omnirelay.ports.coordination import Change
-from omnirelay.runtime.documents import FAILOVERS, LEASES, ROUTING, ROUTING_DOCUMENT
+from omnirelay.runtime.documents import DIVERGENCES, FAILOVERS, LEASES, REPORTS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.testing.simulation.cluster import Cluster
 from omnirelay.testing.simulation.store import SimulatedStore
+from omnirelay.testing.simulation.workload import SimulatedProducer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,56 +39,132 @@ class Held:
 Sent = tuple[str, str, int]
 """Namespace, producer, producer sequence."""
 
+History = Sequence[Ownership]
+"""A namespace's ownerships, oldest first. What it makes valid is worked out here by the definition, and not by the
+product's own functions: the checkers must not share their mistakes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a producer was told."""
+
+    sent: Sent
+    life: int
+    """Of the producer, see `SimulatedProducer`."""
+    remote_copies: int
+    """Other clusters that were said to hold it."""
+
+
+def place(batch: Batch) -> Cursor:
+    return Cursor(batch.header.epoch, batch.header.last_sequence)
+
+
+def is_valid(history: History, at: Cursor) -> bool:
+    return all(at <= ownership.cut for ownership in history if ownership.epoch > at.epoch)
+
+
+def payload(batch: Batch) -> bytes:
+    """What a producer offered, also where it was replayed with its provenance."""
+    return batch.records.split(b"|")[0]
+
 
 class Facts:
     def __init__(self, clusters: Mapping[str, Cluster], store: SimulatedStore) -> None:
         self.clusters = clusters
         self.store = store
+        self.producers: dict[str, SimulatedProducer] = {}
+        """By name; for their lives and what they ask for, no more."""
         self.routing = RoutingDocument()
         self.failovers: dict[str, Failover] = {}
         self._revision = store.revision
         self._seen: dict[tuple[str, str], int] = defaultdict(int)
         self.batches: dict[tuple[str, int], Batch] = {}
         """(origin, first sequence) → the batch, once any disk holds it."""
+        self.by_digest: dict[bytes, Batch] = {}
         self.order: dict[tuple[str, int], list[Batch]] = defaultdict(list)
         """(namespace, epoch) → its data batches, as their origin numbered them."""
         self.attempts: dict[Sent, list[Held]] = defaultdict(list)
         """Every batch under a producer's number."""
         self.on_disk: dict[str, set[Sent]] = defaultdict(set)
         """Cluster → what of the producers its disk holds, in whichever epoch."""
-        self.acknowledged: dict[bytes, Sent] = {}
-        """Payload → the number under which its producer was told that it is durable."""
+        self.acknowledged: dict[bytes, Acknowledged] = {}
+        """By payload."""
+        self.decisions: dict[str, Decision] = {}
+        """About divergences, by id."""
+        self.reported_at: dict[str, float] = {}
+        """Cluster → when its last report was stored."""
 
     def route(self, namespace: str) -> Route | None:
         return self.routing.routes.get(namespace)
 
-    def is_valid(self, batch: Batch) -> bool:
-        route = self.route(batch.header.namespace)
-        return route is not None and route.is_valid(Cursor(batch.header.epoch, batch.header.last_sequence))
-
-    def valid_order(self, namespace: str) -> list[Batch]:
-        """The namespace's valid data batches in their one order."""
+    def history(self, namespace: str) -> History:
         route = self.route(namespace)
-        epochs = [o.epoch for o in route.history] if route else []
-        return [batch for epoch in epochs for batch in self.order[namespace, epoch] if self.is_valid(batch)]
+        return route.history if route else ()
 
-    def next_after(self, namespace: str, epoch: int, sequence: int) -> Batch | None:
-        """The first data batch of the epoch that ends beyond the sequence."""
-        batches = self.order[namespace, epoch]
-        at = bisect_right(batches, sequence, key=lambda batch: batch.header.last_sequence)
-        return batches[at] if at < len(batches) else None
+    def is_valid(self, batch: Batch) -> bool:
+        history = self.history(batch.header.namespace)
+        return bool(history) and is_valid(history, place(batch))
+
+    def valid_order(self, namespace: str, history: History | None = None) -> list[Batch]:
+        """The namespace's valid data batches in their one order."""
+        history = self.history(namespace) if history is None else history
+        return [b for o in history for b in self.order[namespace, o.epoch] if is_valid(history, place(b))]
+
+    def next_valid(self, namespace: str, history: History, after: Cursor) -> Batch | None:
+        """The first valid data batch of the order beyond a place."""
+        for ownership in history:
+            if ownership.epoch < after.epoch:
+                continue
+            batches = self.order[namespace, ownership.epoch]
+            sequence = after.sequence if ownership.epoch == after.epoch else 0
+            at = bisect_right(batches, sequence, key=lambda batch: batch.header.last_sequence)
+            if at < len(batches) and is_valid(history, place(batches[at])):
+                return batches[at]
+        return None
+
+    def missing_upto(self, cluster: Cluster, namespace: str, history: History, end: Cursor) -> Batch | None:
+        """A valid data batch up to a place that the cluster's disk lacks."""
+        for ownership in history:
+            if ownership.epoch > end.epoch:
+                break
+            batches = self.order[namespace, ownership.epoch]
+            at = bisect_right(batches, end, key=place)
+            while at and not is_valid(history, place(batches[at - 1])):
+                at -= 1
+            if at and not self.holds(cluster, batches[at - 1]):
+                return batches[at - 1]
+        return None
+
+    def holds(self, cluster: Cluster, batch: Batch) -> bool:
+        on_disk = cluster.disk.origins.get(batch.header.origin)
+        return on_disk is not None and on_disk.head.sequence >= batch.header.last_sequence
+
+    def cut_off(self, failover: Failover) -> dict[str, list[Batch]]:
+        """Namespace → the data batches that an emergency fenced, and nothing before it had."""
+        found: dict[str, list[Batch]] = {}
+        for namespace, epoch in failover.expected_epochs.items():
+            before = [o for o in self.history(namespace) if o.epoch <= epoch]
+            cut = failover.cuts[namespace]
+            found[namespace] = [b for b in self.valid_order(namespace, before) if place(b) > cut]
+        return found
+
+    @property
+    def emergencies(self) -> list[Failover]:
+        """Those that promoted."""
+        return [f for f in self.failovers.values() if f.request.mode is Mode.EMERGENCY and f.routing_version]
 
     def leases_stand(self, cluster: Cluster) -> bool:
         """Whether the store still honours a lease that it gave to the cluster's present process."""
         return cluster.client is not None and any(self.store.stands(lease) for lease in cluster.client.leases[-2:])
 
     def holds_lease(self, cluster: Cluster, namespace: str) -> bool:
-        """Whether the store has the namespace in the name of the cluster's present process."""
-        entry = self.store.get(LEASES.key(namespace))
-        client = cluster.client
-        return (
-            entry is not None and client is not None and entry.lease in client.leases and self.store.stands(entry.lease)
-        )
+        """Whether the store has the namespace in the name of the cluster's present process, or keeps it from all others
+        while a claim that was taken away may still be used."""
+        entry, client = self.store.get(LEASES.key(namespace)), cluster.client
+        if entry is None or client is None or not self.store.stands(entry.lease):
+            return False
+        claim = LEASES.decode(entry.value)
+        return entry.lease in client.leases or (claim.revoked and claim.cluster == cluster.name)
 
     # --- how they come to be known -----------------------------------------------------------------------------
 
@@ -104,6 +182,10 @@ class Facts:
                 self.routing = ROUTING_DOCUMENT.decode(change.entry.value)
             elif change.key.startswith(FAILOVERS.prefix) and change.entry:
                 self.failovers[FAILOVERS.name(change.key)] = FAILOVERS.decode(change.entry.value)
+            elif change.key.startswith(DIVERGENCES.prefix) and change.entry:
+                self.decisions[DIVERGENCES.name(change.key)] = DIVERGENCES.decode(change.entry.value)
+            elif change.key.startswith(REPORTS.prefix) and change.entry:
+                self.reported_at[REPORTS.name(change.key)] = self.store.now
 
     def new_batches(self, cluster: Cluster) -> list[Held]:
         """What the cluster's disk has got since the last call."""
@@ -125,5 +207,6 @@ class Facts:
         sent = (header.namespace, header.producer_id, header.producer_sequence)
         self.on_disk[cluster.name].add(sent)
         if held.first_seen:
+            self.by_digest[held.batch.digest] = held.batch
             self.order[header.namespace, header.epoch].append(held.batch)
             self.attempts[sent].append(held)

@@ -67,8 +67,10 @@ class LogChecker(Checker):
         for other in self.facts.attempts[namespace, producer, number]:
             if self.facts.is_valid(other.batch):
                 self.fail("I5", f"{_name(held.batch)} repeats {_name(other.batch)}, which is valid")
+        if number <= 1:
+            return
         before = self.facts.attempts[namespace, producer, number - 1]
-        if number > 1 and not any(self.facts.is_valid(other.batch) for other in before):
+        if not any(self.facts.is_valid(other.batch) for other in before):
             self.fail("I5", f"{_name(held.batch)} follows nothing valid")
 
 

@@ -1,4 +1,5 @@
-"""I8, I9: ownership moves in one revision of the store, and a planned move leaves nothing behind."""
+"""I6, I8, I9: ownership moves in one revision of the store, the cut is where the new owner's part of the order ends,
+and a planned move leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from omnirelay.model.routing import Ownership, Route
 from omnirelay.ports.coordination import Change
 from omnirelay.runtime.documents import AUDIT_HEAD, FAILOVERS, LEASES, ROUTING, ROUTING_DOCUMENT
 from omnirelay.testing.simulation.checkers.base import Checker
+from omnirelay.testing.simulation.checkers.facts import payload, place
 
 
 class SwitchChecker(Checker):
@@ -40,17 +42,27 @@ class SwitchChecker(Checker):
             self.fail("I8", f"the history of {name} went from {before.history} to {after.history}")
         if self.facts.store.get(LEASES.key(name)) is not None:
             self.fail("I8", f"{name} moved to {new.cluster} and the lease of {before.active} stands")
-        if failover.request.mode is Mode.PLANNED:
+        self._cut(failover, before, new)
+        if failover.request.mode is not Mode.EMERGENCY:
             self._lossless(failover, before, new)
 
+    def _cut(self, failover: Failover, before: Route, new: Ownership) -> None:
+        """The end of the target's unbroken prefix at this instant, no more and no less."""
+        target, name = self.facts.clusters[new.cluster], before.namespace
+        lacks = self.facts.missing_upto(target, name, before.history, new.cut)
+        if lacks is not None:
+            self.fail("I6", f"{failover.id}: {new.cluster} lacks {place(lacks)} of {name}, the cut is {new.cut}")
+        beyond = self.facts.next_valid(name, before.history, new.cut)
+        if beyond is not None and self.facts.holds(target, beyond):
+            self.fail("I6", f"{failover.id}: {new.cluster} holds {place(beyond)} of {name}, the cut is {new.cut}")
+
     def _lossless(self, failover: Failover, before: Route, new: Ownership) -> None:
-        """The target holds the order up to the cut, and nothing that a producer may count on lies beyond it."""
+        """Nothing that a producer may count on lies beyond the cut of a planned failover."""
         old = before.current
         held = self.facts.clusters[new.cluster].disk.origins
         end = held[old.origin].head.sequence if old.origin in held else 0
         if new.cut.epoch != old.epoch or end < new.cut.sequence:
             self.fail("I9", f"{failover.id}: {new.cluster} holds {old.origin} to {end}, the cut is {new.cut}")
-        acknowledged = set(self.facts.acknowledged)
         for batch in self.facts.order[before.namespace, old.epoch]:
-            if batch.header.last_sequence > new.cut.sequence and batch.records in acknowledged:
+            if batch.header.last_sequence > new.cut.sequence and payload(batch) in self.facts.acknowledged:
                 self.fail("I9", f"{failover.id}: {batch.records!r} is acknowledged and lies beyond the cut {new.cut}")

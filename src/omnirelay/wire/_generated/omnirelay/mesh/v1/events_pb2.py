@@ -25,41 +25,41 @@ _sym_db = _symbol_database.Default()
 from omnirelay.wire._generated.omnirelay.mesh.v1 import batch_pb2 as omnirelay_dot_mesh_dot_v1_dot_batch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eomnirelay/mesh/v1/events.proto\x12\x11omnirelay.mesh.v1\x1a\x1domnirelay/mesh/v1/batch.proto\"~\n\x0ePublishRequest\x12.\n\x04open\x18\x01 \x01(\x0b\x32\x1e.omnirelay.mesh.v1.PublishOpenH\x00\x12\x31\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32 .omnirelay.mesh.v1.ProducerBatchH\x00\x42\t\n\x07message\"[\n\x0bPublishOpen\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x15\n\rremote_copies\x18\x04 \x01(\r\";\n\rProducerBatch\x12\x19\n\x11producer_sequence\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x0c\"\xb2\x01\n\x0fPublishResponse\x12\x32\n\x06opened\x18\x01 \x01(\x0b\x32 .omnirelay.mesh.v1.PublishOpenedH\x00\x12,\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1d.omnirelay.mesh.v1.PublishAckH\x00\x12\x32\n\x06remote\x18\x03 \x01(\x0b\x32 .omnirelay.mesh.v1.PublishRemoteH\x00\x42\t\n\x07message\"k\n\rPublishOpened\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x1e\n\x16last_producer_sequence\x18\x03 \x01(\x04\x12\x17\n\x0fmax_batch_bytes\x18\x04 \x01(\x04\"\xba\x01\n\nPublishAck\x12\x19\n\x11producer_sequence\x18\x01 \x01(\x04\x12-\n\x08position\x18\x02 \x01(\x0b\x32\x1b.omnirelay.mesh.v1.Position\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x31\n\ndurability\x18\x05 \x01(\x0e\x32\x1d.omnirelay.mesh.v1.Durability\x12\x11\n\tduplicate\x18\x06 \x01(\x08\"*\n\rPublishRemote\x12\x19\n\x11producer_sequence\x18\x01 \x01(\x04\"\xa1\x01\n\x10SubscribeRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12(\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x19.omnirelay.mesh.v1.Cursor\x12,\n\x08start_at\x18\x03 \x01(\x0e\x32\x1a.omnirelay.mesh.v1.StartAt\x12\x13\n\x0b\x63onsumer_id\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"K\n\x12\x41\x63knowledgeRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"\x15\n\x13\x41\x63knowledgeResponse\"\x9c\x02\n\x11SubscribeResponse\x12\x37\n\x06vector\x18\x01 \x01(\x0b\x32\'.omnirelay.mesh.v1.ClusterVersionVector\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.omnirelay.mesh.v1.BatchH\x00\x12/\n\x05\x66\x65nce\x18\x03 \x01(\x0b\x32\x1e.omnirelay.mesh.v1.FenceNoticeH\x00\x12\x38\n\x08progress\x18\x04 \x01(\x0b\x32$.omnirelay.mesh.v1.SubscribeProgressH\x00\x12-\n\twithdrawn\x18\x05 \x01(\x0b\x32\x18.omnirelay.mesh.v1.BatchH\x00\x42\t\n\x07message\"D\n\x0b\x46\x65nceNotice\x12&\n\x03\x63ut\x18\x01 \x01(\x0b\x32\x19.omnirelay.mesh.v1.Cursor\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"P\n\x11SubscribeProgress\x12,\n\tdelivered\x18\x01 \x01(\x0b\x32\x19.omnirelay.mesh.v1.Cursor\x12\r\n\x05\x65poch\x18\x02 \x01(\x04*O\n\x07StartAt\x12\x18\n\x14START_AT_UNSPECIFIED\x10\x00\x12\x15\n\x11START_AT_EARLIEST\x10\x01\x12\x13\n\x0fSTART_AT_LATEST\x10\x02\x32\x9c\x02\n\x0c\x45ventService\x12T\n\x07Publish\x12!.omnirelay.mesh.v1.PublishRequest\x1a\".omnirelay.mesh.v1.PublishResponse(\x01\x30\x01\x12X\n\tSubscribe\x12#.omnirelay.mesh.v1.SubscribeRequest\x1a$.omnirelay.mesh.v1.SubscribeResponse0\x01\x12\\\n\x0b\x41\x63knowledge\x12%.omnirelay.mesh.v1.AcknowledgeRequest\x1a&.omnirelay.mesh.v1.AcknowledgeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eomnirelay/mesh/v1/events.proto\x12\x11omnirelay.mesh.v1\x1a\x1domnirelay/mesh/v1/batch.proto\"~\n\x0ePublishRequest\x12.\n\x04open\x18\x01 \x01(\x0b\x32\x1e.omnirelay.mesh.v1.PublishOpenH\x00\x12\x31\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32 .omnirelay.mesh.v1.ProducerBatchH\x00\x42\t\n\x07message\"\x83\x01\n\x0bPublishOpen\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x15\n\rremote_copies\x18\x04 \x01(\r\x12\x17\n\nresends_to\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_resends_to\";\n\rProducerBatch\x12\x19\n\x11producer_sequence\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x0c\"\xb2\x01\n\x0fPublishResponse\x12\x32\n\x06opened\x18\x01 \x01(\x0b\x32 .omnirelay.mesh.v1.PublishOpenedH\x00\x12,\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1d.omnirelay.mesh.v1.PublishAckH\x00\x12\x32\n\x06remote\x18\x03 \x01(\x0b\x32 .omnirelay.mesh.v1.PublishRemoteH\x00\x42\t\n\x07message\"k\n\rPublishOpened\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x1e\n\x16last_producer_sequence\x18\x03 \x01(\x04\x12\x17\n\x0fmax_batch_bytes\x18\x04 \x01(\x04\"\xba\x01\n\nPublishAck\x12\x19\n\x11producer_sequence\x18\x01 \x01(\x04\x12-\n\x08position\x18\x02 \x01(\x0b\x32\x1b.omnirelay.mesh.v1.Position\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x31\n\ndurability\x18\x05 \x01(\x0e\x32\x1d.omnirelay.mesh.v1.Durability\x12\x11\n\tduplicate\x18\x06 \x01(\x08\"*\n\rPublishRemote\x12\x19\n\x11producer_sequence\x18\x01 \x01(\x04\"\xa1\x01\n\x10SubscribeRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12(\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x19.omnirelay.mesh.v1.Cursor\x12,\n\x08start_at\x18\x03 \x01(\x0e\x32\x1a.omnirelay.mesh.v1.StartAt\x12\x13\n\x0b\x63onsumer_id\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"K\n\x12\x41\x63knowledgeRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"\x15\n\x13\x41\x63knowledgeResponse\"\x9c\x02\n\x11SubscribeResponse\x12\x37\n\x06vector\x18\x01 \x01(\x0b\x32\'.omnirelay.mesh.v1.ClusterVersionVector\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.omnirelay.mesh.v1.BatchH\x00\x12/\n\x05\x66\x65nce\x18\x03 \x01(\x0b\x32\x1e.omnirelay.mesh.v1.FenceNoticeH\x00\x12\x38\n\x08progress\x18\x04 \x01(\x0b\x32$.omnirelay.mesh.v1.SubscribeProgressH\x00\x12-\n\twithdrawn\x18\x05 \x01(\x0b\x32\x18.omnirelay.mesh.v1.BatchH\x00\x42\t\n\x07message\"D\n\x0b\x46\x65nceNotice\x12&\n\x03\x63ut\x18\x01 \x01(\x0b\x32\x19.omnirelay.mesh.v1.Cursor\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"P\n\x11SubscribeProgress\x12,\n\tdelivered\x18\x01 \x01(\x0b\x32\x19.omnirelay.mesh.v1.Cursor\x12\r\n\x05\x65poch\x18\x02 \x01(\x04*O\n\x07StartAt\x12\x18\n\x14START_AT_UNSPECIFIED\x10\x00\x12\x15\n\x11START_AT_EARLIEST\x10\x01\x12\x13\n\x0fSTART_AT_LATEST\x10\x02\x32\x9c\x02\n\x0c\x45ventService\x12T\n\x07Publish\x12!.omnirelay.mesh.v1.PublishRequest\x1a\".omnirelay.mesh.v1.PublishResponse(\x01\x30\x01\x12X\n\tSubscribe\x12#.omnirelay.mesh.v1.SubscribeRequest\x1a$.omnirelay.mesh.v1.SubscribeResponse0\x01\x12\\\n\x0b\x41\x63knowledge\x12%.omnirelay.mesh.v1.AcknowledgeRequest\x1a&.omnirelay.mesh.v1.AcknowledgeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'omnirelay.mesh.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STARTAT']._serialized_start=1592
-  _globals['_STARTAT']._serialized_end=1671
+  _globals['_STARTAT']._serialized_start=1633
+  _globals['_STARTAT']._serialized_end=1712
   _globals['_PUBLISHREQUEST']._serialized_start=84
   _globals['_PUBLISHREQUEST']._serialized_end=210
-  _globals['_PUBLISHOPEN']._serialized_start=212
-  _globals['_PUBLISHOPEN']._serialized_end=303
-  _globals['_PRODUCERBATCH']._serialized_start=305
-  _globals['_PRODUCERBATCH']._serialized_end=364
-  _globals['_PUBLISHRESPONSE']._serialized_start=367
-  _globals['_PUBLISHRESPONSE']._serialized_end=545
-  _globals['_PUBLISHOPENED']._serialized_start=547
-  _globals['_PUBLISHOPENED']._serialized_end=654
-  _globals['_PUBLISHACK']._serialized_start=657
-  _globals['_PUBLISHACK']._serialized_end=843
-  _globals['_PUBLISHREMOTE']._serialized_start=845
-  _globals['_PUBLISHREMOTE']._serialized_end=887
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=890
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=1051
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1053
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1128
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1130
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1151
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=1154
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1438
-  _globals['_FENCENOTICE']._serialized_start=1440
-  _globals['_FENCENOTICE']._serialized_end=1508
-  _globals['_SUBSCRIBEPROGRESS']._serialized_start=1510
-  _globals['_SUBSCRIBEPROGRESS']._serialized_end=1590
-  _globals['_EVENTSERVICE']._serialized_start=1674
-  _globals['_EVENTSERVICE']._serialized_end=1958
+  _globals['_PUBLISHOPEN']._serialized_start=213
+  _globals['_PUBLISHOPEN']._serialized_end=344
+  _globals['_PRODUCERBATCH']._serialized_start=346
+  _globals['_PRODUCERBATCH']._serialized_end=405
+  _globals['_PUBLISHRESPONSE']._serialized_start=408
+  _globals['_PUBLISHRESPONSE']._serialized_end=586
+  _globals['_PUBLISHOPENED']._serialized_start=588
+  _globals['_PUBLISHOPENED']._serialized_end=695
+  _globals['_PUBLISHACK']._serialized_start=698
+  _globals['_PUBLISHACK']._serialized_end=884
+  _globals['_PUBLISHREMOTE']._serialized_start=886
+  _globals['_PUBLISHREMOTE']._serialized_end=928
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=931
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=1092
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1094
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1169
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1171
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1192
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1195
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1479
+  _globals['_FENCENOTICE']._serialized_start=1481
+  _globals['_FENCENOTICE']._serialized_end=1549
+  _globals['_SUBSCRIBEPROGRESS']._serialized_start=1551
+  _globals['_SUBSCRIBEPROGRESS']._serialized_end=1631
+  _globals['_EVENTSERVICE']._serialized_start=1715
+  _globals['_EVENTSERVICE']._serialized_end=1999
 # @@protoc_insertion_point(module_scope)

@@ -25,16 +25,18 @@ class PublishRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[PublishOpen, _Mapping]] = ..., batch: _Optional[_Union[ProducerBatch, _Mapping]] = ...) -> None: ...
 
 class PublishOpen(_message.Message):
-    __slots__ = ("namespace", "producer_id", "epoch", "remote_copies")
+    __slots__ = ("namespace", "producer_id", "epoch", "remote_copies", "resends_to")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REMOTE_COPIES_FIELD_NUMBER: _ClassVar[int]
+    RESENDS_TO_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     producer_id: str
     epoch: int
     remote_copies: int
-    def __init__(self, namespace: _Optional[str] = ..., producer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., remote_copies: _Optional[int] = ...) -> None: ...
+    resends_to: int
+    def __init__(self, namespace: _Optional[str] = ..., producer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., remote_copies: _Optional[int] = ..., resends_to: _Optional[int] = ...) -> None: ...
 
 class ProducerBatch(_message.Message):
     __slots__ = ("producer_sequence", "records")
