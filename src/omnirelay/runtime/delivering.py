@@ -13,6 +13,7 @@ from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.log import LogStore
 from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest, Withdrawn
 from omnirelay.replication.delivery import Fence, Read, next_step
+from omnirelay.replication.picture import route_of
 from omnirelay.runtime.readers import Readers
 from omnirelay.runtime.sequencer import Sequencer
 from omnirelay.runtime.signal import Signal
@@ -102,4 +103,4 @@ class Delivering:
 
     def _route(self, namespace: str) -> Route:
         """By what is installed: an ownership delivers only once its epoch is durable here."""
-        return self._sequencer.readable(namespace)
+        return route_of(self._sequencer.routes(), namespace)

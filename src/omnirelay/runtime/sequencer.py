@@ -22,7 +22,7 @@ from omnirelay.ports.log import EpochGuard, LogStore
 from omnirelay.replication import admission
 from omnirelay.replication.admission import Duplicate
 from omnirelay.replication.lag import CommitHistory
-from omnirelay.replication.picture import LogPicture, route_of
+from omnirelay.replication.picture import LogPicture
 from omnirelay.replication.receiver import Decision, receive
 from omnirelay.runtime.signal import Signal
 from omnirelay.telemetry.histogram import COMMIT_SECONDS, Histogram
@@ -101,13 +101,9 @@ class Sequencer:
         self._picture, self._installed = picture, picture.routes
 
     def routes(self) -> Mapping[str, Route]:
-        """The installed epoch histories."""
-        return self.picture.routes
-
-    def readable(self, namespace: str) -> Route:
-        """The installed epoch history of a namespace, also while the log refuses appends: a full disk stops no reader.
-        Raises UnknownNamespace."""
-        return route_of(self._installed, namespace)
+        """The installed epoch histories, also while the log refuses appends or is read again: a full disk stops no
+        reader, and who is not active says so rather than that its log is busy."""
+        return self._installed
 
     # --- own origin --------------------------------------------------------------------------------------------
 

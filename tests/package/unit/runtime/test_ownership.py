@@ -8,6 +8,7 @@ from tests.package.unit.runtime.virtual import in_virtual_time
 
 from omnirelay.errors import Draining, NotActive, UnknownNamespace
 from omnirelay.failover.evidence import LeaseClaim
+from omnirelay.failover.record import Mode
 from omnirelay.ports.coordination import Delete, Put
 from omnirelay.runtime.documents import LEASES, LOCKS
 from omnirelay.testing.memory_coordination import Fault
@@ -195,6 +196,20 @@ class TestAsking:
             ownerships.still("default", 1)
             ownerships.reopen("default")
             assert ownerships.admit("default").epoch == 1
+
+    @in_virtual_time
+    async def test_fm08_who_was_fenced_says_so_also_while_its_log_is_read_again(self, tmp_path):
+        """The epoch that fences an active makes it read its log again; it said that its log was busy, and producers
+        tried again there."""
+        async with running_mesh(tmp_path) as mesh:
+            failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED)
+            for step in ("drain", "promote"):
+                failover = await mesh["eu-west"].step(failover, step)
+            await mesh.until(lambda: not mesh["us-east"].admitting)
+            mesh["us-east"].replicator.sequencer._lost(None)
+            with pytest.raises(NotActive) as refused:
+                mesh["us-east"].replicator.ownerships.admit("default")
+            assert refused.value.details["cluster"] == "eu-west"
 
     @in_virtual_time
     async def test_a_namespace_that_is_not_known_is_named_with_those_that_are(self, tmp_path):
