@@ -232,7 +232,7 @@ failovers:
       elements: dict
       returned: always
     approvals:
-      description: The decisions so far, each with who, what, when, for which plan hash, and which way it came.
+      description: The decisions so far, each with who, what, when, for which plan hash, which way it came, and the ticket it was read from.
       type: list
       elements: dict
       returned: always
@@ -243,6 +243,7 @@ failovers:
           at: "2026-11-23T12:09:41.102Z"
           comment: seen
           via: terminal
+          ticket: ""
     approvals_required:
       description: How many are needed.
       type: int

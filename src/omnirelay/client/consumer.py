@@ -154,7 +154,7 @@ class Consumer:
             while True:
                 response = await self._read(call, endpoint)
                 batch = self._receive(response)
-                self._acknowledge(endpoint)
+                self._acknowledge()
                 if batch is not None:
                     yield batch
         except grpc.aio.AioRpcError as error:
@@ -196,15 +196,17 @@ class Consumer:
                 pass  # a later version's message
         return None
 
-    def _acknowledge(self, endpoint: str) -> None:
+    def _acknowledge(self) -> None:
         """Tells the serving cluster of an epoch that it has just told. Reading never waits for that."""
         if self._epoch > self._told_epoch and (self._telling is None or self._telling.done()):
-            self._told_epoch = self._epoch
-            self._telling = asyncio.create_task(self._tell(endpoint, self._epoch))
+            self._telling = asyncio.create_task(self._tell())
 
-    async def _tell(self, endpoint: str, epoch: int) -> None:
-        request = pb.AcknowledgeRequest(namespace=self._namespace, consumer_id=self._id, epoch=epoch)
-        stub = events_pb2_grpc.EventServiceStub(self._channels.get(endpoint))
-        # A cluster that cannot be told is told by the next subscription; one of an older version cannot at all.
-        with suppress(grpc.aio.AioRpcError):
-            await stub.Acknowledge(request, timeout=self._silence_timeout)
+    async def _tell(self) -> None:
+        """Once more for an epoch that came meanwhile: whoever deals with its record may not read for long."""
+        while self._epoch > self._told_epoch:
+            self._told_epoch = self._epoch
+            request = pb.AcknowledgeRequest(namespace=self._namespace, consumer_id=self._id, epoch=self._epoch)
+            stub = events_pb2_grpc.EventServiceStub(self._channels.get(self._finder.endpoint))
+            # A cluster that cannot be told is told by the next subscription; one of an older version cannot at all.
+            with suppress(grpc.aio.AioRpcError):
+                await stub.Acknowledge(request, timeout=self._silence_timeout)

@@ -52,6 +52,7 @@ NO_MODULE: Mapping[str, str] = {
     "getCluster": "cluster_info reads the whole mesh with one call, and cluster what it changes",
     "listApprovals": "they are in the failover",
     **dict.fromkeys(("reseedCluster", "rebuildCluster"), "once in a cluster's life: omnirelay mesh clusters"),
+    "postToTicket": "by itself after each step; to hurry it: omnirelay mesh failovers ticket",
     "watchRouting": "a stream",
     "watchFailover": "a stream; failover_wait reads",
     **dict.fromkeys(("getHealth", "getReadiness", "getReaders", "getMetrics", "getVersion"), "for monitoring"),

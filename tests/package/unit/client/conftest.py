@@ -37,7 +37,7 @@ class Cluster(events_pb2_grpc.EventServiceServicer):
         self.lose_acks = 0
         """That many batches are committed, and the connection is cut before they are acknowledged."""
         self.answers = asyncio.Event()
-        """Cleared: batches are committed, but nothing is acknowledged."""
+        """Cleared: batches are committed and epochs heard of, but nothing is answered."""
         self.answers.set()
         self.server = None
         self.endpoint = ""
@@ -123,6 +123,7 @@ class Cluster(events_pb2_grpc.EventServiceServicer):
     async def Acknowledge(self, request, context):
         self.mesh.known[request.consumer_id] = request.epoch
         self.mesh.noticed.set()
+        await self.answers.wait()
         return pb.AcknowledgeResponse()
 
     async def Subscribe(self, request, context):

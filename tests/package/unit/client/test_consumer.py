@@ -144,3 +144,20 @@ async def test_fm20_a_reader_acknowledges_an_epoch_that_it_is_told_and_brings_it
         write(mesh, 3)
         await anext(aiter(c))
         assert mesh.known == {"billing": 2}, "said by the subscription itself"
+
+
+async def test_fm20_an_epoch_that_comes_while_another_is_acknowledged_is_acknowledged_without_reading_on(mesh):
+    answers = mesh.clusters["us-east"].answers
+    answers.clear()
+    write(mesh, 1)
+    async with consumer(mesh, consumer_id="billing") as c:
+        stream = aiter(c)
+        await anext(stream)
+        await mesh.noticed.wait()
+        mesh.noticed.clear()
+        mesh.promote("eu-west")
+        write(mesh, 2)
+        await anext(stream)
+        answers.set()
+        await mesh.noticed.wait()
+        assert mesh.known == {"billing": 2}
