@@ -186,6 +186,10 @@ def rulebook(playbooks: Playbooks, **variables: Any) -> Iterator[Path]:
         yaml.safe_dump({"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}})
     )
     (directory / "variables.yml").write_text(yaml.safe_dump({"interval": 1, "hold_seconds": 2, **variables}))
+    environment = playbooks.environment()
+    collection = Path(environment["ANSIBLE_COLLECTIONS_PATH"]) / "ansible_collections/omnirelay/mesh"
+    if not (collection / "extensions").exists():
+        (collection / "extensions").symlink_to(CHECKOUT / "extensions")
     output = directory / "rulebook.log"
     command = [
         str(BIN / "ansible-rulebook"),
@@ -199,7 +203,7 @@ def rulebook(playbooks: Playbooks, **variables: Any) -> Iterator[Path]:
     ]
     with output.open("w") as log:
         process = subprocess.Popen(
-            command, cwd=directory, env=playbooks.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     try:
