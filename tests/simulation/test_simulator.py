@@ -6,13 +6,20 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from omnirelay.errors import Unreachable
+from omnirelay.failover.evidence import LeaseClaim
+from omnirelay.ports.coordination import Put
+from omnirelay.runtime.documents import LEASES
+from omnirelay.testing.simulation.checkers import Facts
+from omnirelay.testing.simulation.clock import VirtualClock
 from omnirelay.testing.simulation.loop import Process, Stuck, VirtualLoop, current_process
 from omnirelay.testing.simulation.network import GIVEN_UP_SECONDS, Network
 from omnirelay.testing.simulation.scenario import load
+from omnirelay.testing.simulation.store import SimulatedStore
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 
@@ -171,6 +178,37 @@ class TestNetwork:
             return len(sent)
 
         assert self.meet(work) < 100
+
+
+class TestFacts:
+    def test_the_lease_of_a_mark_on_anothers_claim_says_nothing_about_its_writers_own(self):
+        """A cluster that had left two marks was taken for one whose lease had ended as soon as the marks had."""
+
+        async def work(loop):
+            store = SimulatedStore(VirtualClock(loop.time))
+            client = store.connect(lambda: 0.0)
+            cluster = SimpleNamespace(name="us", client=client)
+            facts = Facts({"us": cluster}, store)
+
+            async def put(namespace, claim):
+                lease = await client.grant_lease(6.0)
+                await client.transact([], [Put(LEASES.key(namespace), LEASES.encode(claim), lease)])
+                for changes in facts.new_changes():
+                    facts.take_changes(changes)
+                return lease
+
+            own = await put("orders", LeaseClaim("us", 2))
+            for namespace in ("default", "audit"):
+                await put(namespace, LeaseClaim("eu", 0, revoked=True))
+            await asyncio.sleep(4)
+            await client.keep_alive(own)
+            await asyncio.sleep(4)
+            marks_ended = facts.leases_stand(cluster)
+            await put("default", LeaseClaim("eu", 0, revoked=True))
+            await asyncio.sleep(4)
+            return marks_ended, facts.leases_stand(cluster)
+
+        assert play(work) == (True, False)
 
 
 class TestScenarios:

@@ -12,7 +12,7 @@ from omnirelay.failover.record import Failover, Mode
 from omnirelay.model.batch import Batch, BatchKind
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
-from omnirelay.ports.coordination import Change
+from omnirelay.ports.coordination import Change, Entry
 from omnirelay.runtime.documents import DIVERGENCES, FAILOVERS, LEASES, REPORTS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.testing.simulation.cluster import Cluster
 from omnirelay.testing.simulation.store import SimulatedStore
@@ -68,6 +68,11 @@ def payload(batch: Batch) -> bytes:
     return batch.records.split(b"|")[0]
 
 
+def _is_mark(entry: Entry) -> bool:
+    """Keeps others from a claim that was taken away."""
+    return LEASES.decode(entry.value).revoked
+
+
 class Facts:
     def __init__(self, clusters: Mapping[str, Cluster], store: SimulatedStore) -> None:
         self.clusters = clusters
@@ -93,6 +98,8 @@ class Facts:
         """About divergences, by id."""
         self.reported_at: dict[str, float] = {}
         """Cluster → when its last report was stored."""
+        self._claiming: set[int] = set()
+        """Leases under which somebody has claimed a namespace."""
 
     def route(self, namespace: str) -> Route | None:
         return self.routing.routes.get(namespace)
@@ -154,8 +161,10 @@ class Facts:
         return [f for f in self.failovers.values() if f.request.mode is Mode.EMERGENCY and f.routing_version]
 
     def leases_stand(self, cluster: Cluster) -> bool:
-        """Whether the store still honours a lease that it gave to the cluster's present process."""
-        return cluster.client is not None and any(self.store.stands(lease) for lease in cluster.client.leases[-2:])
+        """Whether the store still honours a lease under which the cluster's present process has claimed anything. The
+        leases of the marks that it left on others' claims say nothing about its own."""
+        leases = cluster.client.leases if cluster.client else ()
+        return any(lease in self._claiming and self.store.stands(lease) for lease in leases)
 
     def holds_lease(self, cluster: Cluster, namespace: str) -> bool:
         """Whether the store has the namespace in the name of the cluster's present process, or keeps it from all others
@@ -186,6 +195,8 @@ class Facts:
                 self.decisions[DIVERGENCES.name(change.key)] = DIVERGENCES.decode(change.entry.value)
             elif change.key.startswith(REPORTS.prefix) and change.entry:
                 self.reported_at[REPORTS.name(change.key)] = self.store.now
+            elif change.key.startswith(LEASES.prefix) and change.entry and not _is_mark(change.entry):
+                self._claiming.add(change.entry.lease)
 
     def new_batches(self, cluster: Cluster) -> list[Held]:
         """What the cluster's disk has got since the last call."""
