@@ -18,7 +18,7 @@ from omnirelay.demo.ledger import judge
 from omnirelay.demo.load import Load
 from omnirelay.demo.mesh import CLIENT, LocalMesh
 
-pytestmark = pytest.mark.timeout(240)  # up to four runs of a playbook that restarts three processes
+pytestmark = pytest.mark.timeout(900)  # up to four runs of a playbook that restarts three processes
 
 FQCN = "omnirelay.mesh.deploy"
 RESTART = """

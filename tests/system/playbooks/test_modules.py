@@ -42,7 +42,8 @@ def failover_of(mesh: LocalMesh, failover_id: str) -> Callable[[], dict[str, Any
 
 
 def test_no_module_is_left_out() -> None:
-    tested = Path(__file__).read_text(encoding="utf-8")
+    """`failover_ticket` needs a ticket system: it has its test beside the others of tickets."""
+    tested = "".join(Path(__file__).with_name(name).read_text() for name in ("test_modules.py", "test_tickets.py"))
     for path in (CHECKOUT / "plugins/modules").glob("[a-z]*.py"):
         assert f'"{path.stem}"' in tested, path.stem
 

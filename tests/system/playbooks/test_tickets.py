@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.system.support.modules import Modules
 from tests.system.support.playbooks import FQCN, Finished, Playbooks, active, passive
 from tests.system.support.ticket_systems import Fault, ServiceNowServer
 from tests.system.support.waiting import until
@@ -117,6 +118,10 @@ def test_a_run_that_its_ticket_approves_is_in_the_ticket_from_plan_to_digest(
     assert failover["ticket"]["pending"] == []
     assert failover["ticket"]["url"].startswith(servicenow.url)
     assert_no_secret(servicenow, mesh, "CHG-100", done)
+    # Asked for again, nothing is posted twice.
+    modules = Modules(playbooks)
+    asked = modules.unchanged("failover_ticket", lambda: servicenow.notes("CHG-100"), failover_id=failover["id"])
+    assert asked["ticket"]["pending"] == []
 
 
 def test_a_run_that_fails_is_in_its_ticket_too(playbooks: Playbooks, servicenow: ServiceNowServer) -> None:
