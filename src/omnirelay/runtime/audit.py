@@ -57,15 +57,14 @@ class _Mutation:
 
     compares: Sequence[Compare]
     writes: Sequence[Write]
-    actor: Actor
-    deed: Deed
+    told: Sequence[tuple[Actor, Deed]]
     outcome: AuditOutcome
     written: asyncio.Future[bool]
     """False when one of `compares` does not hold, or only the chain's head moved meanwhile."""
 
     @property
     def operations(self) -> int:
-        return len(self.compares) + len(self.writes) + 1
+        return len(self.compares) + len(self.writes) + len(self.told)
 
     @property
     def size(self) -> int:
@@ -89,8 +88,14 @@ class Auditor:
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed) -> bool:
         """Makes the writes and the entry one transaction, which may hold other callers' writes and entries as well.
         False when one of `compares` does not hold."""
+        return await self.commit_all(compares, writes, [(actor, deed)])
+
+    async def commit_all(
+        self, compares: Sequence[Compare], writes: Sequence[Write], told: Sequence[tuple[Actor, Deed]]
+    ) -> bool:
+        """As `commit`, with an entry for each deed."""
         for _ in range(ATTEMPTS):
-            if await self._append(compares, writes, actor, deed, "done"):
+            if await self._append(compares, writes, told, "done"):
                 return True
             if not await self._hold(compares):
                 return False
@@ -99,7 +104,7 @@ class Auditor:
     async def refused(self, actor: Actor, deed: Deed) -> None:
         """Records that a mutation was refused."""
         for _ in range(ATTEMPTS):
-            if await self._append((), (), actor, deed, "refused"):
+            if await self._append((), (), [(actor, deed)], "refused"):
                 return
         raise Conflict("the audit chain was written by others all the time; try again")
 
@@ -141,10 +146,14 @@ class Auditor:
         return (audit_chain.decode(head.value), head.revision) if head else (None, 0)
 
     async def _append(
-        self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed, outcome: AuditOutcome
+        self,
+        compares: Sequence[Compare],
+        writes: Sequence[Write],
+        told: Sequence[tuple[Actor, Deed]],
+        outcome: AuditOutcome,
     ) -> bool:
         written = asyncio.get_running_loop().create_future()
-        mutation = _Mutation(compares, writes, actor, deed, outcome, written)
+        mutation = _Mutation(compares, writes, told, outcome, written)
         self._waiting.append(mutation)
         try:
             async with self._turn:
@@ -190,12 +199,14 @@ class Auditor:
         compares, writes = [Compare(AUDIT_HEAD, revision)], list[Write]()
         encoded = b""
         for mutation in group:
-            entry = _seal(entry, now, mutation.actor, mutation.deed, mutation.outcome)
-            encoded = audit_chain.encode(entry)
             compares += mutation.compares
-            writes += [*mutation.writes, Put(audit_key(entry.number), encoded)]
+            writes += mutation.writes
+            for actor, deed in mutation.told:
+                entry = _seal(entry, now, actor, deed, mutation.outcome)
+                encoded = audit_chain.encode(entry)
+                writes.append(Put(audit_key(entry.number), encoded))
         outcome = await self._store.transact(compares, [*writes, Put(AUDIT_HEAD, encoded)])
-        self.entries_written += len(group) if outcome.succeeded else 0
+        self.entries_written += sum(len(mutation.told) for mutation in group) if outcome.succeeded else 0
         return outcome.succeeded
 
     async def _hold(self, compares: Sequence[Compare]) -> bool:

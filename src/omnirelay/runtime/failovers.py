@@ -8,7 +8,7 @@ any cluster, and a caller that dies leaves a state that the next one finishes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from omnirelay.errors import (
     Conflict,
     IllegalTransition,
     NotFound,
+    OmniRelayError,
     OperationInProgress,
     PreflightFailed,
     VerifyFailed,
@@ -29,14 +30,17 @@ from omnirelay.model.routing import RoutingDocument
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, CoordinationStore, Delete, Put, Write
-from omnirelay.runtime.audit import Actor, Auditor, Deed
+from omnirelay.runtime.audit import GROUP_OPERATIONS, Actor, Auditor, Deed
 from omnirelay.runtime.documents import CLUSTERS, FAILOVERS, LEASES, LOCKS, ROUTING, ROUTING_DOCUMENT
-from omnirelay.runtime.planning import Planner
+from omnirelay.runtime.planning import MAX_NAMESPACES, Planner
 from omnirelay.runtime.ticket_reader import TicketReader
 from omnirelay.runtime.view import MeshView
 
 ATTEMPTS = 20
 """How often a change is decided again because the record moved meanwhile."""
+
+PROMOTION_OPERATIONS = 4
+"""Of one promotion, beside the deletion of each namespace's lease: two compares, the record, the audit entry."""
 
 Change = Callable[[Failover], Failover]
 
@@ -47,6 +51,20 @@ class StepResult:
     finished: bool
     """False when `wait` ran out while the step is still going on."""
     checks: tuple[Check, ...] = ()
+
+
+@dataclass(eq=False, slots=True)
+class _Promotion:
+    """One that waits for the routing document."""
+
+    failover_id: str
+    actor: Actor
+    done: asyncio.Future[Failover]
+
+    def refuse(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # whoever gave up does not ask
 
 
 class Failovers:
@@ -74,6 +92,7 @@ class Failovers:
         self._new_id = new_id
         self._verify_token = verify_token
         self._promoting = asyncio.Lock()
+        self._promotions: list[_Promotion] = []
         self._tickets = tickets or TicketReader(None)
 
     # --- reading ---------------------------------------------------------------------------------------------
@@ -249,51 +268,101 @@ class Failovers:
     def _start_promotion(self, failover: Failover, actor: Actor) -> Failover:
         """Of an emergency the intent, which the target's replicator carries out; else the promotion itself."""
         if failover.request.mode is not Mode.EMERGENCY:
-            return self._promote(failover, actor)[0]
+            return self._promote(failover, self._view.routing, actor, self._view.cluster_revisions)[0]
         predictions = self._planner.predictions(failover.request, failover.source)
         heard = self._planner.last_heard(failover.source)
         return emergency_workflow.start(failover, self._view.routing, predictions, actor.principal, self._now(), heard)
 
-    def _promote(self, failover: Failover, actor: Actor) -> tuple[Failover, RoutingDocument]:
+    def _promote(
+        self, failover: Failover, routing: RoutingDocument, actor: Actor, clusters: Mapping[str, int]
+    ) -> tuple[Failover, RoutingDocument]:
+        target = failover.request.target
+        if target not in clusters:
+            raise NotFound(f"there is no cluster {target!r} any more", kind="clusters", cluster=target)
         if failover.request.mode is Mode.EMERGENCY:
-            return emergency_workflow.promote(failover, self._view.routing, actor.principal, self._now())
-        promoted, routing = workflow.promote(failover, self._view.routing, actor.principal, self._now())
+            return emergency_workflow.promote(failover, routing, actor.principal, self._now())
+        promoted, routing = workflow.promote(failover, routing, actor.principal, self._now())
         if failover.token is not None:  # without one the line above has raised
             self._verify_token(failover.token, failover.source)
         return promoted, routing
 
     async def commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
-        """The one compare-and-set of I8: failover, routing, leases, audit. All change the one routing document, so
-        those of this process go in turn."""
-        async with self._promoting:
-            return await self._commit_promotion(failover_id, actor)
+        """The one compare-and-set of I8: failover, routing, leases, audit.
 
-    async def _commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
-        for _ in range(ATTEMPTS):
-            await self._view.refresh()
-            before, revision = await self.load(failover_id)
-            if before.routing_version:
-                return before
-            routing_revision = self._view.routing_revision
-            after, routing = self._promote(before, actor)
+        All change the one routing document, so those of this process go in turn; whoever has the turn takes the others
+        along in its transaction, or the last of many would wait for the store as often as there are."""
+        mine = _Promotion(failover_id, actor, asyncio.get_running_loop().create_future())
+        self._promotions.append(mine)
+        try:
+            async with self._promoting:
+                if mine in self._promotions:
+                    # Whoever was taken along has to hear, even if the caller whose turn it is gives up.
+                    await asyncio.shield(asyncio.ensure_future(self._promote_waiting()))
+        finally:
+            if mine in self._promotions:
+                self._promotions.remove(mine)
+        return await asyncio.shield(mine.done)
+
+    async def _promote_waiting(self) -> None:
+        promotions = self._next_promotions()
+        try:
+            for _ in range(ATTEMPTS):
+                promotions = [promotion for promotion in promotions if not promotion.done.done()]
+                if not promotions or await self._commit_promotions(promotions):
+                    return
+            names = ", ".join(promotion.failover_id for promotion in promotions)
+            raise Conflict(f"failover {names} was changed by others all the time", failover_id=names)
+        except Exception as error:  # noqa: BLE001  (it belongs to whoever waits for it)
+            for promotion in promotions:
+                promotion.refuse(error)
+
+    def _next_promotions(self) -> list[_Promotion]:
+        """Of those that wait, each failover once, as many as fit into one transaction, in the order of their coming."""
+        taken: dict[str, _Promotion] = {}
+        operations = 0
+        for promotion in list(self._promotions):
+            known = self._view.failovers.get(promotion.failover_id)
+            operations += PROMOTION_OPERATIONS + (len(known.request.namespaces) if known else MAX_NAMESPACES)
+            if taken and operations > GROUP_OPERATIONS:
+                break
+            if promotion.failover_id not in taken:
+                taken[promotion.failover_id] = promotion
+                self._promotions.remove(promotion)
+        return list(taken.values())
+
+    async def _commit_promotions(self, promotions: Sequence[_Promotion]) -> bool:
+        """False when the store has moved on. Whatever is refused by itself is told so and holds up nobody else."""
+        await self._view.refresh()
+        routing, clusters = self._view.routing, self._view.cluster_revisions
+        compares, writes = {ROUTING: self._view.routing_revision}, list[Write]()
+        told: list[tuple[Actor, Deed]] = []
+        promoted: list[tuple[_Promotion, Failover]] = []
+        for promotion in promotions:
+            try:
+                before, revision = await self.load(promotion.failover_id)
+                if before.routing_version:
+                    promotion.done.set_result(before)
+                    continue
+                after, routing = self._promote(before, routing, promotion.actor, clusters)
+            except OmniRelayError as error:
+                promotion.refuse(error)
+                continue
+            target = after.request.target
+            compares |= {FAILOVERS.key(after.id): revision, CLUSTERS.key(target): clusters[target]}
             # The old active has confirmed its demotion by the token, or its claims are gone: nothing of it is cut
             # short.
-            writes: list[Write] = [Delete(LEASES.key(namespace)) for namespace in after.request.namespaces]
-            writes += [
-                Put(ROUTING, ROUTING_DOCUMENT.encode(routing)),
-                Put(FAILOVERS.key(failover_id), FAILOVERS.encode(after)),
-            ]
-            target = after.request.target
-            if target not in self._view.clusters:
-                raise NotFound(f"there is no cluster {target!r} any more", kind="clusters", cluster=target)
-            compares = [
-                Compare(FAILOVERS.key(failover_id), revision),
-                Compare(ROUTING, routing_revision),
-                Compare(CLUSTERS.key(target), self._view.cluster_revisions[target]),
-            ]
-            if await self._auditor.commit(compares, writes, actor, _deed("failover.promote", after, before)):
-                return after
-        raise Conflict(f"failover {failover_id} was changed by others all the time", failover_id=failover_id)
+            writes += [Delete(LEASES.key(namespace)) for namespace in after.request.namespaces]
+            writes.append(Put(FAILOVERS.key(after.id), FAILOVERS.encode(after)))
+            told.append((promotion.actor, _deed("failover.promote", after, before)))
+            promoted.append((promotion, after))
+        if not promoted:
+            return True
+        writes.append(Put(ROUTING, ROUTING_DOCUMENT.encode(routing)))
+        if not await self._auditor.commit_all([Compare(*compare) for compare in compares.items()], writes, told):
+            return False
+        for promotion, after in promoted:
+            promotion.done.set_result(after)
+        return True
 
     async def _wait(
         self, failover_id: str, failover: Failover, name: str, done: Callable[[Failover], bool], wait: float
