@@ -15,6 +15,7 @@ from omnirelay.failover.audit_chain import AuditEntry, AuditFields, AuditOutcome
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, CoordinationStore, Put, WatchCompacted, Write
+from omnirelay.runtime.convoy import Convoy, Passenger
 from omnirelay.runtime.documents import AUDIT_ENTRIES, AUDIT_HEAD, audit_key
 from omnirelay.runtime.view import RETRY_SECONDS
 
@@ -51,7 +52,7 @@ class Deed:
     after: Any = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Mutation:
     """What waits to be written together with its entry."""
 
@@ -59,8 +60,6 @@ class _Mutation:
     writes: Sequence[Write]
     told: Sequence[tuple[Actor, Deed]]
     outcome: AuditOutcome
-    written: asyncio.Future[bool]
-    """False when one of `compares` does not hold, or only the chain's head moved meanwhile."""
 
     @property
     def operations(self) -> int:
@@ -78,11 +77,8 @@ class Auditor:
     def __init__(self, store: CoordinationStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._turn = asyncio.Lock()
-        """Whoever waits for the chain's head within this process waits in line: those that try at once make each other
-        fail, and the more there are, the longer each of them takes."""
-        self._waiting: list[_Mutation] = []
-        """Whoever has the turn takes the others along: one transaction, one fsync."""
+        self._convoy = Convoy[_Mutation, bool](_together, self._write)
+        """Ends with False when one of the compares does not hold, or only the chain's head moved meanwhile."""
         self.entries_written = 0
 
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write], actor: Actor, deed: Deed) -> bool:
@@ -95,7 +91,7 @@ class Auditor:
     ) -> bool:
         """As `commit`, with an entry for each deed."""
         for _ in range(ATTEMPTS):
-            if await self._append(compares, writes, told, "done"):
+            if await self._convoy.join(_Mutation(compares, writes, told, "done")):
                 return True
             if not await self._hold(compares):
                 return False
@@ -104,7 +100,7 @@ class Auditor:
     async def refused(self, actor: Actor, deed: Deed) -> None:
         """Records that a mutation was refused."""
         for _ in range(ATTEMPTS):
-            if await self._append((), (), [(actor, deed)], "refused"):
+            if await self._convoy.join(_Mutation((), (), [(actor, deed)], "refused")):
                 return
         raise Conflict("the audit chain was written by others all the time; try again")
 
@@ -145,53 +141,11 @@ class Auditor:
         head = await self._store.get(AUDIT_HEAD)
         return (audit_chain.decode(head.value), head.revision) if head else (None, 0)
 
-    async def _append(
-        self,
-        compares: Sequence[Compare],
-        writes: Sequence[Write],
-        told: Sequence[tuple[Actor, Deed]],
-        outcome: AuditOutcome,
-    ) -> bool:
-        written = asyncio.get_running_loop().create_future()
-        mutation = _Mutation(compares, writes, told, outcome, written)
-        self._waiting.append(mutation)
-        try:
-            async with self._turn:
-                if mutation in self._waiting:
-                    # Whoever was taken along has to hear, even if the caller whose turn it is gives up.
-                    await asyncio.shield(asyncio.ensure_future(self._write(self._group())))
-        finally:
-            if mutation in self._waiting:
-                self._waiting.remove(mutation)
-        return await asyncio.shield(written)
-
-    def _group(self) -> list[_Mutation]:
-        """The next of those that wait which can share a transaction, in the order in which they came: none looks at a
-        key of another, and a mutation that is large goes alone."""
-        group: list[_Mutation] = []
-        keys: set[str] = set()
-        operations = size = 0
-        for mutation in list(self._waiting):
-            operations, size = operations + mutation.operations, size + mutation.size
-            if group and (operations > GROUP_OPERATIONS or size > GROUP_BYTES):
-                break
-            if keys.isdisjoint(mutation.keys()):
-                group.append(mutation)
-                self._waiting.remove(mutation)
-            keys |= mutation.keys()
-        return group
-
-    async def _write(self, group: Sequence[_Mutation]) -> None:
+    async def _write(self, group: Sequence[Passenger[_Mutation, bool]]) -> None:
         """Tells each what became of the transaction; those that were in it without fault try again."""
-        try:
-            written = await self._transact(group)
-        except Exception as error:  # noqa: BLE001  (it belongs to whoever waits for it)
-            for mutation in group:
-                mutation.written.set_exception(error)
-                mutation.written.exception()  # whoever gave up does not ask
-        else:
-            for mutation in group:
-                mutation.written.set_result(written)
+        written = await self._transact([passenger.what for passenger in group])
+        for passenger in group:
+            passenger.done.set_result(written)
 
     async def _transact(self, group: Sequence[_Mutation]) -> bool:
         entry, revision = await self._head()
@@ -215,6 +169,22 @@ class Auditor:
             if (entry.revision if entry else 0) != compare.revision:
                 return False
         return True
+
+
+def _together(waiting: Sequence[Passenger[_Mutation, bool]]) -> list[Passenger[_Mutation, bool]]:
+    """Which can share a transaction: none looks at a key of another, and one that is large goes alone."""
+    group: list[Passenger[_Mutation, bool]] = []
+    keys: set[str] = set()
+    operations = size = 0
+    for passenger in waiting:
+        mutation = passenger.what
+        operations, size = operations + mutation.operations, size + mutation.size
+        if group and (operations > GROUP_OPERATIONS or size > GROUP_BYTES):
+            break
+        if keys.isdisjoint(mutation.keys()):
+            group.append(passenger)
+        keys |= mutation.keys()
+    return group
 
 
 def _seal(previous: AuditEntry | None, at: str, actor: Actor, deed: Deed, outcome: AuditOutcome) -> AuditEntry:

@@ -7,7 +7,6 @@ any cluster, and a caller that dies leaves a state that the next one finishes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +30,7 @@ from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import Compare, CoordinationStore, Delete, Put, Write
 from omnirelay.runtime.audit import GROUP_OPERATIONS, Actor, Auditor, Deed
+from omnirelay.runtime.convoy import Convoy, Passenger
 from omnirelay.runtime.documents import CLUSTERS, FAILOVERS, LEASES, LOCKS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.planning import MAX_NAMESPACES, Planner
 from omnirelay.runtime.ticket_reader import TicketReader
@@ -53,18 +53,15 @@ class StepResult:
     checks: tuple[Check, ...] = ()
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Promotion:
     """One that waits for the routing document."""
 
     failover_id: str
     actor: Actor
-    done: asyncio.Future[Failover]
 
-    def refuse(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
-            self.done.exception()  # whoever gave up does not ask
+
+_Waiting = Passenger[_Promotion, Failover]
 
 
 class Failovers:
@@ -91,8 +88,7 @@ class Failovers:
         self._clock = clock
         self._new_id = new_id
         self._verify_token = verify_token
-        self._promoting = asyncio.Lock()
-        self._promotions: list[_Promotion] = []
+        self._promotions = Convoy[_Promotion, Failover](self._together, self._promote_all)
         self._tickets = tickets or TicketReader(None)
 
     # --- reading ---------------------------------------------------------------------------------------------
@@ -289,61 +285,43 @@ class Failovers:
     async def commit_promotion(self, failover_id: str, actor: Actor) -> Failover:
         """The one compare-and-set of I8: failover, routing, leases, audit.
 
-        All change the one routing document, so those of this process go in turn; whoever has the turn takes the others
-        along in its transaction, or the last of many would wait for the store as often as there are."""
-        mine = _Promotion(failover_id, actor, asyncio.get_running_loop().create_future())
-        self._promotions.append(mine)
-        try:
-            async with self._promoting:
-                if mine in self._promotions:
-                    # Whoever was taken along has to hear, even if the caller whose turn it is gives up.
-                    await asyncio.shield(asyncio.ensure_future(self._promote_waiting()))
-        finally:
-            if mine in self._promotions:
-                self._promotions.remove(mine)
-        return await asyncio.shield(mine.done)
+        All change the one routing document, so those of this process go together."""
+        return await self._promotions.join(_Promotion(failover_id, actor))
 
-    async def _promote_waiting(self) -> None:
-        promotions = self._next_promotions()
-        try:
-            for _ in range(ATTEMPTS):
-                promotions = [promotion for promotion in promotions if not promotion.done.done()]
-                if not promotions or await self._commit_promotions(promotions):
-                    return
-            names = ", ".join(promotion.failover_id for promotion in promotions)
-            raise Conflict(f"failover {names} was changed by others all the time", failover_id=names)
-        except Exception as error:  # noqa: BLE001  (it belongs to whoever waits for it)
-            for promotion in promotions:
-                promotion.refuse(error)
-
-    def _next_promotions(self) -> list[_Promotion]:
-        """Of those that wait, each failover once, as many as fit into one transaction, in the order of their coming."""
-        taken: dict[str, _Promotion] = {}
+    def _together(self, waiting: Sequence[_Waiting]) -> list[_Waiting]:
+        """Each failover once, as many as fit into one transaction."""
+        taken: dict[str, _Waiting] = {}
         operations = 0
-        for promotion in list(self._promotions):
-            known = self._view.failovers.get(promotion.failover_id)
+        for passenger in waiting:
+            known = self._view.failovers.get(passenger.what.failover_id)
             operations += PROMOTION_OPERATIONS + (len(known.request.namespaces) if known else MAX_NAMESPACES)
             if taken and operations > GROUP_OPERATIONS:
                 break
-            if promotion.failover_id not in taken:
-                taken[promotion.failover_id] = promotion
-                self._promotions.remove(promotion)
+            taken.setdefault(passenger.what.failover_id, passenger)
         return list(taken.values())
 
-    async def _commit_promotions(self, promotions: Sequence[_Promotion]) -> bool:
+    async def _promote_all(self, promotions: Sequence[_Waiting]) -> None:
+        for _ in range(ATTEMPTS):
+            promotions = [promotion for promotion in promotions if not promotion.done.done()]
+            if not promotions or await self._commit_promotions(promotions):
+                return
+        names = ", ".join(promotion.what.failover_id for promotion in promotions)
+        raise Conflict(f"failover {names} was changed by others all the time", failover_id=names)
+
+    async def _commit_promotions(self, promotions: Sequence[_Waiting]) -> bool:
         """False when the store has moved on. Whatever is refused by itself is told so and holds up nobody else."""
         await self._view.refresh()
         routing, clusters = self._view.routing, self._view.cluster_revisions
         compares, writes = {ROUTING: self._view.routing_revision}, list[Write]()
         told: list[tuple[Actor, Deed]] = []
-        promoted: list[tuple[_Promotion, Failover]] = []
+        promoted: list[tuple[_Waiting, Failover]] = []
         for promotion in promotions:
             try:
-                before, revision = await self.load(promotion.failover_id)
+                before, revision = await self.load(promotion.what.failover_id)
                 if before.routing_version:
                     promotion.done.set_result(before)
                     continue
-                after, routing = self._promote(before, routing, promotion.actor, clusters)
+                after, routing = self._promote(before, routing, promotion.what.actor, clusters)
             except OmniRelayError as error:
                 promotion.refuse(error)
                 continue
@@ -353,7 +331,7 @@ class Failovers:
             # short.
             writes += [Delete(LEASES.key(namespace)) for namespace in after.request.namespaces]
             writes.append(Put(FAILOVERS.key(after.id), FAILOVERS.encode(after)))
-            told.append((promotion.actor, _deed("failover.promote", after, before)))
+            told.append((promotion.what.actor, _deed("failover.promote", after, before)))
             promoted.append((promotion, after))
         if not promoted:
             return True
