@@ -385,6 +385,13 @@ class CursorAhead(Unavailable):
     )
 
 
+class NotInstalled(Unavailable):
+    """A reader asks for a namespace of the mesh that has not reached this cluster's log; details: `namespace`."""
+
+    code = "namespace_not_installed"
+    hint = "Read from another cluster, or try again; what this one receives: omnirelay mesh clusters replication status"
+
+
 class ShuttingDown(Unavailable):
     code = "shutting_down"
     hint = "This replicator is stopping; use another one."

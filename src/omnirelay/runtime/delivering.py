@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-from omnirelay.errors import CursorAhead
+from omnirelay.errors import CursorAhead, NotInstalled
 from omnirelay.model import ids
 from omnirelay.model.batch import Batch, BatchKind
 from omnirelay.model.position import START, Cursor
@@ -26,11 +26,13 @@ ToReader = Batch | Withdrawn | FenceNotice | Progress
 
 
 class Delivering:
-    """Shared by all readers; `serve` runs once per reader."""
+    """Shared by all readers; `serve` runs once per reader. `announced` are the mesh's routes, also those
+    that are not installed here yet."""
 
-    def __init__(self, sequencer: Sequencer, log: LogStore) -> None:
+    def __init__(self, sequencer: Sequencer, log: LogStore, announced: Callable[[], Mapping[str, Route]]) -> None:
         self._sequencer = sequencer
         self._log = log
+        self._announced = announced
         self.readers = Readers()
 
     @property
@@ -39,7 +41,7 @@ class Delivering:
         return VersionVector({origin: head.sequence for origin, head in self._log.heads.items()})
 
     async def serve(self, request: SubscribeRequest, principal: str = "") -> AsyncGenerator[ToReader, None]:
-        """Endless. Raises UnknownNamespace, CursorAhead, ResumePointDeleted, CorruptLog."""
+        """Endless. Raises UnknownNamespace, NotInstalled, CursorAhead, ResumePointDeleted, CorruptLog."""
         namespace = ids.namespace(request.namespace)
         route = self._route(namespace)
         if request.after is not None and request.after.epoch > route.epoch:
@@ -103,4 +105,8 @@ class Delivering:
 
     def _route(self, namespace: str) -> Route:
         """By what is installed: an ownership delivers only once its epoch is durable here."""
-        return route_of(self._sequencer.routes(), namespace)
+        installed = self._sequencer.routes().get(namespace)
+        if installed is None:
+            route_of(self._announced(), namespace)
+            raise NotInstalled(f"no epoch of {namespace} has arrived in this cluster's log yet", namespace=namespace)
+        return installed

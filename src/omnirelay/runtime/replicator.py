@@ -119,7 +119,7 @@ class Replicator:
         self.publishing = Publishing(
             cluster, self.sequencer, self.ownerships, self.links, self._others, max_batch_bytes, guard
         )
-        self.delivering = Delivering(self.sequencer, world.log)
+        self.delivering = Delivering(self.sequencer, world.log, lambda: self.view.routing.routes)
         self.divergences = Divergences(
             self.view, self.sequencer, self.auditor, clock, world.with_provenance, world.decode_records
         )
@@ -165,7 +165,8 @@ class Replicator:
         await self._ready()
         await self.publishing.serve(stream)
 
-    def subscribe(self, request: SubscribeRequest, principal: str = "") -> AsyncGenerator[ToReader, None]:
+    async def subscribe(self, request: SubscribeRequest, principal: str = "") -> AsyncGenerator[ToReader, None]:
+        await self._ready()
         return self.delivering.serve(request, principal)
 
     def acknowledge(self, request: AcknowledgeRequest, principal: str = "") -> None:

@@ -44,7 +44,7 @@ class Services(Protocol):
 
     async def publish(self, stream: streams.Duplex[Any, Any]) -> None: ...
 
-    def subscribe(self, request: streams.SubscribeRequest, principal: str) -> AsyncGenerator[Any, None]: ...
+    async def subscribe(self, request: streams.SubscribeRequest, principal: str) -> AsyncGenerator[Any, None]: ...
 
     def acknowledge(self, request: streams.AcknowledgeRequest, principal: str) -> None: ...
 
@@ -129,7 +129,8 @@ class _Events(events_pb2_grpc.EventServiceServicer):
         async with _typed(context):
             principal = caller(context)
             self._access.require(principal, Scope.SUBSCRIBE)
-            async with aclosing(self._services.subscribe(messages.decode_subscribe(request), principal)) as found:
+            asked = messages.decode_subscribe(request)
+            async with aclosing(await self._services.subscribe(asked, principal)) as found:
                 async for message in found:
                     await context.write(messages.encode_subscribe(message, self._services.vector))
 

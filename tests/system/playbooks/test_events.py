@@ -18,7 +18,7 @@ import pytest
 import yaml
 from tests.system.support.driving import Driver, request
 from tests.system.support.playbooks import BIN, CHECKOUT, Playbooks, active, passive
-from tests.system.support.waiting import until
+from tests.system.support.waiting import until, until_async
 
 from omnirelay.demo.mesh import CLIENT, REQUESTER, LocalMesh
 
@@ -105,20 +105,34 @@ def arguments(mesh: LocalMesh, name: str = REQUESTER, **others: Any) -> dict[str
 
 
 async def told(source: ModuleType, args: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """The first events; then the source is cancelled, as a rulebook that ends does."""
+    """The first events; then the source is cancelled, as a rulebook that ends does, and leaves no connection open."""
     queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    before = open_sockets()
     running = asyncio.create_task(source.main(queue, args))
+    events: list[dict[str, Any]] = []
     try:
         async with asyncio.timeout(30):
-            getting = asyncio.gather(*(queue.get() for _ in range(count)))
-            await asyncio.wait([running, getting], return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                running.result()
-            return await getting
+            while len(events) < count:
+                getting = asyncio.create_task(queue.get())
+                await asyncio.wait([running, getting], return_when=asyncio.FIRST_COMPLETED)
+                if not getting.done():
+                    getting.cancel()
+                    running.result()
+                events.append(getting.result())
+            return events
     finally:
         running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        await asyncio.wait([running])
+        await until_async(lambda: open_sockets() <= before, "its connections are closed")
+
+
+def open_sockets() -> set[str]:
+    """Of this process."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.add(str(descriptor.readlink()))
+    return {each for each in found if each.startswith("socket:")}
 
 
 def plan(mesh: LocalMesh, reason: str) -> str:

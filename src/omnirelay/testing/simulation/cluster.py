@@ -245,7 +245,7 @@ class Cluster:
         request = await stream.receive()
         assert isinstance(request, SubscribeRequest)
         at, epochs = request.after or START, self._epochs(request.namespace)
-        async with aclosing(self._running().subscribe(request)) as messages:
+        async with aclosing(await self._running().subscribe(request)) as messages:
             async for message in messages:
                 self._witness.delivers(self, request.namespace, at, epochs, message)
                 if isinstance(message, Batch):

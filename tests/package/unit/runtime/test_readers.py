@@ -25,7 +25,7 @@ async def reading(site, principal, consumer, **options):
     request = SubscribeRequest("default", None, latest=True, consumer_id=consumer, **options)
 
     async def read():
-        async with aclosing(site.replicator.subscribe(request, principal)) as messages:
+        async with aclosing(await site.replicator.subscribe(request, principal)) as messages:
             async for _ in messages:
                 pass
 
@@ -116,6 +116,6 @@ async def test_a_cursor_of_an_epoch_that_nobody_knows_is_refused_and_not_waited_
     async with running_mesh(tmp_path) as mesh:
         request = SubscribeRequest("default", Cursor(9, 1), latest=False)
         with pytest.raises(CursorAhead) as refused:
-            await anext(mesh["ap-south"].replicator.subscribe(request))
+            await anext(await mesh["ap-south"].replicator.subscribe(request))
         assert refused.value.retryable, "another cluster, or this one a little later, may know it"
         assert refused.value.details == {"namespace": "default", "epoch": 1}
