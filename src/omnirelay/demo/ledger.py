@@ -108,6 +108,12 @@ class Ledger:
             self.taken_back.add(got)
             self.held[cluster].discard(got)
 
+    def handed_over(self, before: float) -> set[Mark]:
+        """Every record that was handed to a producer before that moment."""
+        return {
+            sent for sendings in self.sendings.values() for at, marks in list(sendings) if at < before for sent in marks
+        }
+
     def promised(self, producers: Iterable[str] | None = None) -> set[Mark]:
         """Every record that was acknowledged to these producers (all by default)."""
         return {

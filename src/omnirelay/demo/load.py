@@ -30,7 +30,7 @@ DOOMED = ("doomed-1", "doomed-2")
 """Producers that `kill` ends without a last word."""
 KILL_SECONDS = 5.0
 DELIVERY_SECONDS = 15.0
-"""Longest wait, after the last acknowledgement, for the consumers to have everything."""
+"""Longest wait for the consumers to have everything that is due."""
 
 
 class Load:
@@ -84,6 +84,13 @@ class Load:
         told, received = self.ledger.acknowledgements, self.ledger.received
         if not self.wait_until(lambda: all(told.values()) and all(received.values()), seconds):
             raise Unreachable(f"no records flow after {seconds:g} s")
+
+    def wait_delivered(self, before: float) -> None:
+        """Until every cluster has delivered what was handed over before that moment, so that nothing which happens from
+        now on can touch it. Raises Unreachable when it has not in time."""
+        due = self.ledger.handed_over(before)
+        if not self.wait_until(lambda: all(due <= held for held in self.ledger.held.values()), DELIVERY_SECONDS):
+            raise Unreachable(f"not everything is delivered after {DELIVERY_SECONDS:g} s")
 
     def kill(self, producers: Sequence[str]) -> None:
         """At once: what they had not been told of is in doubt, and what they keep is gone."""

@@ -87,6 +87,7 @@ class Demo:
                 self.watch(mesh, load)
 
                 emergency_began = time.monotonic()
+                load.wait_delivered(emergency_began)
                 say(f"the links stall; then {second} dies in the middle of it")
                 emergency = emergency_failover(mesh, load, self.workspace, second, third, say)
                 self.timeline(emergency.run.record["journal"])

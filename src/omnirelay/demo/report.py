@@ -73,6 +73,8 @@ class FailbackLeg(Leg):
         yield from Tally.shortfalls(self)
         if self.measured_outage_seconds >= OUTAGE_BAR_SECONDS:
             yield f"{self.measured_outage_seconds:.3f} s without writes, {OUTAGE_BAR_SECONDS} s is the limit"
+        if self.fenced:
+            yield f"{self.fenced} records were delivered and taken back, where nothing is to be fenced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

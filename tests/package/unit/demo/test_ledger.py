@@ -53,6 +53,13 @@ def test_what_was_not_acknowledged_may_be_missing_or_there():
     assert verdict(P[:5] + Q, acknowledged=(P[:4], Q)) == Verdict(10, 0, 0, 0, 0, consistent=True)
 
 
+def test_what_was_handed_over_before_a_moment_is_known_by_then():
+    ledger = Ledger(["p", "q"], ["here"])
+    early = ledger.send("p", P[:2], 1.0) + ledger.send("q", Q[:1], 1.5)
+    ledger.send("p", P[2:3], 2.0)
+    assert ledger.handed_over(2.0) == set(early)
+
+
 def test_duplicated_counts_records_delivered_twice_at_any_cluster():
     found = verdict([*P, P[3], P[3], *Q], [*P, *Q, Q[0]])
     assert (found.duplicated, found.lost, found.reordered) == (2, 0, 0)

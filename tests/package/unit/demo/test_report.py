@@ -67,7 +67,10 @@ COUNTED = [
     ({"consistent": False}, "the clusters delivered different records or another order"),
 ]
 DRIVEN = [({"playbook_seconds": 15.0}, "the playbook took 15.0 s, 15.0 s is the limit")]
-AT_HOME = [({"measured_outage_seconds": 1.0}, "1.000 s without writes, 1.0 s is the limit")]
+AT_HOME = [
+    ({"measured_outage_seconds": 1.0}, "1.000 s without writes, 1.0 s is the limit"),
+    ({"fenced": 2}, "2 records were delivered and taken back, where nothing is to be fenced"),
+]
 CUT_OFF = [
     ({"accepted_after_seconds": 8.0}, "writes were taken again after 8.000 s, 8.0 s is the limit"),
     ({"accepted_after_seconds": None}, "the new active took no writes"),
