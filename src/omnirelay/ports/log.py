@@ -91,6 +91,10 @@ class LogStore(Protocol):
         batch of this namespace and epoch beyond `after`."""
         ...
 
+    async def dropped_end(self, namespace: str, epoch: int, origin: str) -> int:
+        """The last sequence of this namespace and epoch that retention dropped; 0 when it has dropped nothing of it."""
+        ...
+
     async def digest_at(self, origin: str, sequence: int) -> bytes | None:
         """The chain digest after `sequence`, if that is 0, the end of a retained batch, or the end of the last one
         dropped. Raises CorruptLog."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from omnirelay.model.position import START, Cursor
@@ -63,3 +64,14 @@ def next_step(route: Route, held: VersionVector, delivered: Cursor, scanned: Cur
             # Something of this epoch may still be missing: nothing later is in order.
             break
     return Wait(end_of_prefix)
+
+
+def end_of_dropped(route: Route, dropped: Mapping[int, int]) -> Cursor:
+    """The end of what retention has taken out of the order: beyond it everything is there. `dropped`: epoch → last
+    sequence dropped, 0 for none."""
+    ends = [START]
+    for epoch, last in dropped.items():
+        valid_end = route.valid_end(epoch)
+        if end := last if valid_end is None else min(last, valid_end):
+            ends.append(Cursor(epoch, end))
+    return max(ends)

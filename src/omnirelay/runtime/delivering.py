@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-from omnirelay.errors import CursorAhead, NotInstalled
+from omnirelay.errors import CursorAhead, NotInstalled, ResumePointDeleted
 from omnirelay.model import ids
 from omnirelay.model.batch import Batch, BatchKind
-from omnirelay.model.position import START, Cursor
+from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.log import LogStore
 from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest, Withdrawn
-from omnirelay.replication.delivery import Fence, Read, next_step
+from omnirelay.replication.delivery import Fence, Read, end_of_dropped, next_step
 from omnirelay.replication.picture import route_of
 from omnirelay.runtime.readers import Readers
 from omnirelay.runtime.sequencer import Sequencer
@@ -50,9 +50,8 @@ class Delivering:
                 namespace=namespace,
                 epoch=route.epoch,
             )
+        delivered = scanned = began = request.after or await self._start(route, request.latest)
         reader = self.readers.join(principal, request.consumer_id, namespace, request.epoch)
-        delivered = request.after or (route.unbroken_prefix(self.vector) if request.latest else START)
-        scanned = delivered
         moved = Signal()
         unlisten = self._log.listen(moved.fire)
         try:
@@ -61,12 +60,18 @@ class Delivering:
                 route = self._route(namespace)
                 step = next_step(route, self.vector, delivered, scanned)
                 if isinstance(step, Read):
-                    async for batch in self._read(namespace, step):
-                        scanned = Cursor(batch.header.epoch, batch.header.last_sequence)
-                        if batch.header.kind is BatchKind.DATA:
-                            delivered = scanned
-                            yield batch
-                    scanned = max(scanned, step.end)
+                    try:
+                        async for batch in self._read(namespace, step):
+                            scanned = Cursor(batch.header.epoch, batch.header.last_sequence)
+                            if batch.header.kind is BatchKind.DATA:
+                                delivered = scanned
+                                yield batch
+                        scanned = max(scanned, step.end)
+                    except ResumePointDeleted:
+                        if request.after is not None or delivered != began:
+                            raise
+                        # Retention came round before the reader that named no place was given anything.
+                        delivered = scanned = began = await self._start(route, request.latest)
                 elif isinstance(step, Fence):
                     async for batch in self._withdrawn(route, step.cut, delivered):
                         yield Withdrawn(batch)
@@ -78,6 +83,13 @@ class Delivering:
         finally:
             unlisten()
             self.readers.leave(reader)
+
+    async def _start(self, route: Route, latest: bool) -> Cursor:
+        """Where a reader begins that names no place."""
+        if latest:
+            return route.unbroken_prefix(self.vector)
+        name, history = route.namespace, route.history
+        return end_of_dropped(route, {o.epoch: await self._log.dropped_end(name, o.epoch, o.origin) for o in history})
 
     async def _withdrawn(self, route: Route, cut: Cursor, delivered: Cursor) -> AsyncIterator[Batch]:
         """What of the order between the cut and `delivered` this cluster holds: exactly what a reader was given

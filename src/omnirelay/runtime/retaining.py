@@ -68,7 +68,7 @@ class Retaining:
                 await self.look()
                 looks += 1
                 if looks % LOOKS_TO_RETAIN == 0:
-                    await self._retain()
+                    await self.retain()
             except OmniRelayError as error:
                 _log.warning("retention: %s", error.message)
             await asyncio.sleep(LOOK_SECONDS)
@@ -99,7 +99,8 @@ class Retaining:
                 held += self._settings.cap_bytes
         return held
 
-    async def _retain(self) -> None:
+    async def retain(self) -> None:
+        """Drops what may go now. Raises StorageUnavailable."""
         limits = self._settings
         rule = Retention(
             self._clock.wall_ms(), limits.max_age_ms, limits.max_bytes, limits.cap_bytes, await self._kept()

@@ -195,6 +195,10 @@ class SqliteLog:
             )
         )  # fmt: skip
 
+    async def dropped_end(self, namespace: str, epoch: int, origin: str) -> int:
+        self._check_open()
+        return await self._read(partial(Reader.dropped_end, namespace=namespace, epoch=epoch, origin=origin))
+
     async def digest_at(self, origin: str, sequence: int) -> bytes | None:
         self._check_open()
         if sequence == 0:

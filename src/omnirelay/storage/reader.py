@@ -57,10 +57,13 @@ class Reader:
         self, namespace: str, epoch: int, origin: str, after: int, upto: int, max_bytes: int
     ) -> list[Batch]:
         with self._snapshot(origin, after + 1):
-            dropped = self._connection.execute(SQL["dropped_of"], (namespace, epoch, origin)).fetchone()
-            if dropped and dropped[0] > after:
+            if self._dropped_end(namespace, epoch, origin) > after:
                 raise _deleted(origin, self._floor(origin))
             return fitting(_sound(self._batches.of_namespace(namespace, epoch, origin, after, upto)), max_bytes)
+
+    def dropped_end(self, namespace: str, epoch: int, origin: str) -> int:
+        with self._snapshot(origin):
+            return self._dropped_end(namespace, epoch, origin)
 
     def digest_at(self, origin: str, sequence: int) -> bytes | None:
         with self._snapshot(origin, sequence):
@@ -101,6 +104,10 @@ class Reader:
                 self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise unreadable(error, origin, sequence) from error
+
+    def _dropped_end(self, namespace: str, epoch: int, origin: str) -> int:
+        row = self._connection.execute(SQL["dropped_of"], (namespace, epoch, origin)).fetchone()
+        return int(row[0]) if row else 0
 
     def _floor(self, origin: str) -> Head:
         row = self._connection.execute(SQL["floor_of"], (origin,)).fetchone()

@@ -254,10 +254,15 @@ class MemoryLog:
         def beyond(header: BatchHeader) -> bool:
             return (header.namespace, header.epoch) == (namespace, epoch) and header.last_sequence > after
 
-        if after < upto and any(beyond(header) for header in on_disk.dropped):
+        if after < upto and await self.dropped_end(namespace, epoch, origin) > after:
             raise _deleted(origin, on_disk.floor)
         wanted = (b for b in on_disk.batches if beyond(b.header) and b.header.first_sequence <= upto)
         return self._take(origin, wanted, max_bytes)
+
+    async def dropped_end(self, namespace: str, epoch: int, origin: str) -> int:
+        self._check_open()
+        dropped = (h for h in self._on_disk(origin).dropped if (h.namespace, h.epoch) == (namespace, epoch))
+        return max((h.last_sequence for h in dropped), default=0)
 
     async def digest_at(self, origin: str, sequence: int) -> bytes | None:
         self._check_open()

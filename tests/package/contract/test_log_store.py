@@ -628,6 +628,9 @@ async def test_fm25_reading_below_what_is_retained(place: Place, log: Log, reope
             with pytest.raises(ResumePointDeleted) as refused:
                 await read
             assert refused.value.details == {"origin": "us", "oldest": 4}
+        ends = [await again.dropped_end(*of) for of in (("default", 1, "us"), ("other", 1, "us"), ("other", 2, "us"))]
+        assert ends == [2, 3, 0]
+        assert await again.dropped_end("default", 1, "eu") == 0
         assert await again.digest_at("us", 2) is None
         assert await again.digest_at("us", 3) == batches[2].digest, "of the last one dropped"
         assert await again.read("us", 3, 1) == batches[3:4]

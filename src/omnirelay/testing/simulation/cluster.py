@@ -34,7 +34,9 @@ T = TypeVar("T")
 TIMING = Timing()
 PROTOCOL = ProtocolVersion(1, 1)
 FOREVER_MS = EPOCH_MS + 10 * 365 * 86_400_000
-NEVER_RETAINED = RetentionSettings(FOREVER_MS, 1 << 60, 1 << 60)
+RETENTION = RetentionSettings(2_000, 1 << 60, 1 << 60)
+"""For as long as a peer lacks it everything is kept; what all have confirmed is old enough after two seconds. It comes
+round in `trim` only."""
 MAX_BATCH_BYTES = 1 << 20
 MAX_DRIFT = 0.02
 """Of a process's monotonic clock; the lease's margin covers a lot more."""
@@ -151,6 +153,15 @@ class Cluster:
         self.process.paused = paused
         self._hinder("paused", paused)
 
+    def trim(self) -> None:
+        """Retention comes round."""
+        if self.replicator is not None:
+            self._loop.spawn(self.process, self._trim(self.replicator))
+
+    async def _trim(self, replicator: Replicator) -> None:
+        with suppress(OmniRelayError):  # as its loop does: it comes round again
+            await replicator.retaining.retain()
+
     def store_fault(self, fault: Fault | None) -> None:
         if self.client is not None:
             self.client.fault = fault
@@ -185,7 +196,7 @@ class Cluster:
             self._world(self.log, client),
             TIMING,
             PROTOCOL,
-            NEVER_RETAINED,
+            RETENTION,
             MAX_BATCH_BYTES,
             Path(os.devnull),
         )

@@ -153,6 +153,13 @@ def full_disk(victims: Victims, rng: random.Random) -> Trouble | None:
     return Trouble(f"the disk of {cluster.name} is full", cluster.disk_fault)
 
 
+def trim(victims: Victims, rng: random.Random) -> Trouble | None:
+    """What every peer has confirmed is dropped; clocks that jump make it old at once."""
+    cluster = _cluster(victims, rng)
+    cluster.trim()
+    return Trouble(f"retention comes round at {cluster.name}", lambda: None)
+
+
 def store_unreachable(victims: Victims, rng: random.Random) -> Trouble | None:
     return _store(victims, [_cluster(victims, rng)], StoreFault.UNAVAILABLE)
 
@@ -191,6 +198,7 @@ FAULTS: dict[str, Fault] = {
         clock_jump,
         slow_disk,
         full_disk,
+        trim,
         store_unreachable,
         store_mute,
         store_down,

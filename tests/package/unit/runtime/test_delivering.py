@@ -5,11 +5,14 @@ from contextlib import aclosing
 
 import pytest
 from tests.package.unit.runtime.mesh import Mesh, Producer, running_mesh
+from tests.package.unit.runtime.test_planned import move
 from tests.package.unit.runtime.virtual import in_virtual_time
 
-from omnirelay.errors import NotInstalled, UnknownNamespace
+from omnirelay.errors import NotInstalled, ResumePointDeleted, UnknownNamespace
 from omnirelay.model.batch import Batch
-from omnirelay.ports.streams import SubscribeRequest
+from omnirelay.model.position import Cursor
+from omnirelay.ports.streams import Progress, SubscribeRequest
+from omnirelay.runtime.retaining import RetentionSettings
 
 FROM_START = SubscribeRequest("default", None, latest=False)
 
@@ -49,3 +52,62 @@ async def test_a_namespace_whose_first_epoch_has_not_arrived_is_a_reason_to_try_
         await first(site, SubscribeRequest("orders", None, latest=False))
     assert never.value.details["known"] == "default"
     await site.kill()
+
+
+SOON = RetentionSettings(60_000, 1 << 60, 1 << 60)
+"""A minute, beside what peers lack."""
+
+
+@in_virtual_time
+async def test_fm25_a_reader_without_a_cursor_begins_with_the_first_record_that_is_retained(tmp_path):
+    """It was told resume_point_deleted, and to start from the earliest, as soon as retention had dropped anything."""
+    async with running_mesh(tmp_path, retention=SOON) as mesh:
+        site = mesh["us-east"]
+        await Producer(site).publish("one", "two")
+        await asyncio.sleep(100.0)
+        await Producer(site).publish("three")
+        await mesh.until(lambda: site.disk.origins["us-east"].floor.sequence == 2)
+        given = await first(site)
+        assert isinstance(given, Batch)
+        assert given.header.first_sequence == 3
+        with pytest.raises(ResumePointDeleted) as refused:
+            await first(site, SubscribeRequest("default", Cursor(1, 1), latest=False))
+        assert refused.value.details["oldest"] == 3
+
+
+@in_virtual_time
+async def test_fm25_a_reader_without_a_cursor_begins_behind_all_that_was_dropped_in_whichever_epoch(tmp_path):
+    async with running_mesh(tmp_path, retention=SOON) as mesh:
+        await Producer(mesh["us-east"]).publish("one")
+        await move(mesh, "eu-west")
+        await Producer(mesh["eu-west"]).publish("two")
+        site = mesh["ap-south"]
+        await mesh.until(lambda: site.disk.origins["eu-west"].floor.sequence > 0, seconds=300)
+        end = site.vector["eu-west"]
+        told = await first(site)
+        assert told == Progress(Cursor(2, end), 2)
+        await Producer(mesh["eu-west"]).publish("three")
+        given = await first(site)
+        assert isinstance(given, Batch)
+        assert given.header.first_sequence == end + 1
+
+
+@in_virtual_time
+async def test_fm25_a_reader_that_is_about_to_begin_when_retention_comes_round_begins_behind_it(tmp_path):
+    async with running_mesh(tmp_path, retention=SOON) as mesh:
+        site = mesh["us-east"]
+        await Producer(site).publish("one")
+        await asyncio.sleep(100.0)
+        await Producer(site).publish("two")
+        assert site.disk.origins["us-east"].floor.sequence == 0
+        read, rounds = site.log.read_namespace, []
+
+        async def late(*place):
+            if not rounds:
+                rounds.append(await site.replicator.retaining.retain())
+            return await read(*place)
+
+        site.log.read_namespace = late
+        given = await first(site)
+        assert isinstance(given, Batch)
+        assert given.header.first_sequence == 2

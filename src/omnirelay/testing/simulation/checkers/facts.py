@@ -202,10 +202,10 @@ class Facts:
         """What the cluster's disk has got since the last call."""
         found = []
         for origin, on_disk in cluster.disk.origins.items():
-            seen = self._seen[cluster.name, origin]
-            if len(on_disk.batches) != seen:
-                self._seen[cluster.name, origin] = len(on_disk.batches)
-                for batch in on_disk.batches[seen:]:
+            seen, dropped = self._seen[cluster.name, origin], len(on_disk.dropped)
+            if dropped + len(on_disk.batches) != seen:
+                self._seen[cluster.name, origin] = dropped + len(on_disk.batches)
+                for batch in on_disk.batches[seen - dropped :]:
                     key = (origin, batch.header.first_sequence)
                     found.append(Held(batch, key not in self.batches))
                     self.batches.setdefault(key, batch)
