@@ -101,10 +101,11 @@ class Divergences:
         return [divergence for divergence in await self.all() if divergence.unresolved]
 
     async def batches(self, divergence: Divergence) -> AsyncIterator[Batch]:
-        """The fenced batches of data, in order."""
+        """The fenced batches of data, in order, as far as they are retained: what is open is."""
         end = self._sequencer.routes()[divergence.namespace].valid_end(divergence.epoch) or 0
-        end = max(end, divergence.dropped_to)
-        async for batch in self._read(divergence.namespace, divergence.epoch, divergence.origin, end):
+        upto, origin = self._sequencer.log_vector()[divergence.origin], divergence.origin
+        found = self._retained(divergence.namespace, divergence.epoch, origin, end, upto, lambda dropped: None)
+        async for batch in found:
             if batch.header.kind is BatchKind.DATA:
                 yield batch
 
@@ -251,12 +252,9 @@ class Divergences:
             else:
                 return
 
-    async def _read(
-        self, namespace: str, epoch: int, origin: str, after: int, upto: int | None = None
-    ) -> AsyncIterator[Batch]:
+    async def _read(self, namespace: str, epoch: int, origin: str, after: int, upto: int) -> AsyncIterator[Batch]:
         log = self._sequencer.log
-        end = self._sequencer.log_vector()[origin] if upto is None else upto
-        while batches := await log.read_namespace(namespace, epoch, origin, after, end, READ_BYTES):
+        while batches := await log.read_namespace(namespace, epoch, origin, after, upto, READ_BYTES):
             for batch in batches:
                 yield batch
             after = batches[-1].header.last_sequence

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable
 from dataclasses import replace
 
-from omnirelay.errors import OmniRelayError
+from omnirelay.errors import Conflict, OmniRelayError
 from omnirelay.failover.divergence import (
     Decision,
     Divergence,
@@ -82,19 +82,27 @@ class Replay:
             return  # whoever decided holds more than this cluster; the rest is on its way
         open_ = {batch.first_sequence for batch in divergence.batches if _wanted(divergence, batch)}
         if open_:
-            require_comparable(divergence)
+            try:
+                require_comparable(divergence)
+            except Conflict as error:
+                # Whoever decided retains more than this cluster. What is open stays open, for another decision.
+                _log.warning("the replay ends: %s", error.message)
+                await self._end(replace(decision, reason=f"{decision.reason} ({error.message})"), divergence)
+                return
         waiting = []
         async for batch in self._divergences.batches(divergence):
             if batch.header.first_sequence in open_:
                 published = await self._publish(divergence.id, batch)
                 waiting += [published] if published else []
         await asyncio.gather(*waiting)
-        settled = await self._divergences.get(divergence.id)
+        await self._end(decision, await self._divergences.get(divergence.id))
+
+    async def _end(self, decision: Decision, settled: Divergence) -> None:
         done = replace(
             decision, resolution=Resolution.REPLAYED, replayed=settled.replayed, superseded=settled.superseded
         )
         if await self._divergences.store(done, self._actor):
-            _log.info("%s: %d records replayed, %d superseded", divergence.id, done.replayed, done.superseded)
+            _log.info("%s: %d records replayed, %d superseded", settled.id, done.replayed, done.superseded)
 
     async def _publish(self, id: str, batch: Batch) -> Awaitable[object] | None:
         """Publishes the batch again. None when its producer has sent it since."""

@@ -15,7 +15,7 @@ from omnirelay.errors import OmniRelayError, TokenInvalid, Unreachable
 from omnirelay.failover.lease import Timing
 from omnirelay.failover.record import DemotionToken
 from omnirelay.model.batch import Batch, BatchHeader
-from omnirelay.model.position import START, Cursor
+from omnirelay.model.position import Cursor
 from omnirelay.ports.streams import FenceNotice, Progress, ProtocolVersion, PublishAck, PublishRemote, SubscribeRequest
 from omnirelay.runtime.delivering import ToReader
 from omnirelay.runtime.replicator import Replicator, World
@@ -65,9 +65,9 @@ class Witness(Protocol):
         """The replicator tells a producer that `copies` other clusters hold everything of it up to a number."""
         ...
 
-    def delivers(self, cluster: Cluster, namespace: str, after: Cursor, epochs: int, message: ToReader) -> None:
-        """The replicator hands a message to a reader that is at `after`; when the reader last had to wait, or was told
-        of a fence, `epochs` ownerships of the namespace were installed."""
+    def delivers(self, cluster: Cluster, namespace: str, after: Cursor | None, epochs: int, message: ToReader) -> None:
+        """The replicator hands a message to a reader that is at `after`, None where it named no place; when the reader
+        last had to wait, or was told of a fence, `epochs` ownerships of the namespace were installed."""
         ...
 
 
@@ -255,7 +255,7 @@ class Cluster:
     async def _serve_reader(self, stream: Side[Any, Any], caller: str) -> None:
         request = await stream.receive()
         assert isinstance(request, SubscribeRequest)
-        at, epochs = request.after or START, self._epochs(request.namespace)
+        at, epochs = request.after, self._epochs(request.namespace)
         async with aclosing(await self._running().subscribe(request)) as messages:
             async for message in messages:
                 self._witness.delivers(self, request.namespace, at, epochs, message)

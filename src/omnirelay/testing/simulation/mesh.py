@@ -226,7 +226,7 @@ class Mesh(logging.Handler):
         for checker in self.checkers:
             checker.tells_remote(cluster, namespace, producer, upto, copies)
 
-    def delivers(self, cluster: Cluster, namespace: str, after: Cursor, epochs: int, message: ToReader) -> None:
+    def delivers(self, cluster: Cluster, namespace: str, after: Cursor | None, epochs: int, message: ToReader) -> None:
         for checker in self.checkers:
             checker.delivers(cluster, namespace, after, epochs, message)
 
@@ -245,6 +245,10 @@ class Mesh(logging.Handler):
     def withdrawn(self, consumer: SimulatedConsumer, batch: Batch) -> None:
         for checker in self.checkers:
             checker.withdrawn(consumer, batch)
+
+    def began_again(self, consumer: SimulatedConsumer) -> None:
+        for checker in self.checkers:
+            checker.began_again(consumer)
 
     def fenced(self, consumer: SimulatedConsumer, notice: FenceNotice) -> None:
         for checker in self.checkers:

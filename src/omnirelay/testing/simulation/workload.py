@@ -11,7 +11,7 @@ from omnirelay.client.finder import Finder
 from omnirelay.client.outbox import Durability, Opened, Outbox, OutboxLimits, PublishResult
 from omnirelay.client.producer import OPEN_TIMEOUT_SECONDS, is_final
 from omnirelay.client.reader import Reader
-from omnirelay.errors import OmniRelayError, Unreachable
+from omnirelay.errors import OmniRelayError, ResumePointDeleted, Unreachable
 from omnirelay.model.batch import Batch
 from omnirelay.model.position import START, Cursor
 from omnirelay.ports.streams import (
@@ -49,6 +49,10 @@ class Listener(Protocol):
     def delivered(self, consumer: SimulatedConsumer, batch: Batch) -> None: ...
 
     def withdrawn(self, consumer: SimulatedConsumer, batch: Batch) -> None: ...
+
+    def began_again(self, consumer: SimulatedConsumer) -> None:
+        """It came too late for what follows its cursor; it forgets everything and reads what is retained."""
+        ...
 
     def fenced(self, consumer: SimulatedConsumer, notice: FenceNotice) -> None: ...
 
@@ -213,6 +217,9 @@ class SimulatedConsumer:
         while True:
             try:
                 await self._stream(self._finder.endpoint)
+            except ResumePointDeleted:
+                self.reader = Reader()
+                self._listener.began_again(self)
             except OmniRelayError as error:
                 await asyncio.sleep(self._finder.failed(error, self._rng.random()))
 

@@ -422,6 +422,41 @@ class TestRetention:
             await decide(mesh, Resolution.EXPORTED)
             assert (await the_divergence(mesh)).unresolved == 0
 
+    @in_virtual_time
+    async def test_a_replay_that_only_the_active_knows_to_be_impossible_ends_and_leaves_the_decision_open(
+        self, tmp_path
+    ):
+        """It was tried again for ever, and no other decision was taken as long as it was."""
+        async with split_mesh(tmp_path) as mesh:
+            await Producer(mesh["eu-west"], "p").publish("b")
+            await come_back(mesh)
+            await retain(mesh, "eu-west", "eu-west")
+            await decide(mesh, Resolution.REPLAYING, name="ap-south")
+            await mesh.until(lambda: decision(mesh) is Resolution.REPLAYED)
+            ended = mesh["eu-west"].replicator.view.divergences["default.1"]
+            assert ended.replayed == 0
+            assert "export or discard it" in ended.reason
+            assert (await the_divergence(mesh)).unresolved > 0
+            await decide(mesh, Resolution.EXPORTED)
+            assert (await the_divergence(mesh)).unresolved == 0
+
+    @in_virtual_time
+    async def test_what_is_open_can_be_read_after_retention_has_dropped_what_was_settled_before_it(self, tmp_path):
+        """It was refused with resume_point_deleted until the replicator was started again."""
+        async with split_mesh(tmp_path) as mesh:
+            await Producer(mesh["eu-west"], "p").publish("b")
+            await come_back(mesh)
+            await mesh.until(lambda: manifest(mesh) == [(1, 2, 2, Grade.SUPERSEDED), (1, 3, 4, Grade.FENCED)])
+            site = mesh["eu-west"]
+            kept = {"us-east": 3, "eu-west": 1}
+            await site.log.retain(Retention(site.clock.wall_ms() + 10**9, 0, 10**12, 10**12, kept))
+            assert site.disk.origins["us-east"].floor.sequence == 2
+            found = [b async for b in divergences(mesh).batches(await the_divergence(mesh))]
+            assert [batch.header.first_sequence for batch in found] == [3, 4]
+            await replayed(mesh)
+            assert (await the_divergence(mesh)).unresolved == 0
+            assert site.replicator.view.divergences["default.1"].replayed == 2
+
 
 class TestTwoEmergencies:
     @in_virtual_time

@@ -93,7 +93,8 @@ class EmergencyChecker(Checker):
         self._accounted_for()
 
     def _accounted_for(self) -> None:
-        """What no reader is given is said to be gone, and nothing else is."""
+        """What no reader is given is said to be gone, and nothing else is. Where retention has dropped the valid copy,
+        nobody could see any more that what was decided about had one."""
         valid = {payload(b) for name in self.facts.routing.routes for b in self.facts.valid_order(name)}
         gone: set[bytes] = set()
         cut_off: dict[bytes, Batch] = {}
@@ -105,7 +106,10 @@ class EmergencyChecker(Checker):
                     if grade in GONE:
                         gone.add(payload(batch))
                     self._decided(failover, batch, grade)
+        unseen = {payload(batch) for batch in self.facts.dropped()}
         for one, batch in sorted(cut_off.items()):
+            if one in valid & gone & unseen:
+                continue
             if (one in valid) == (one in gone):
                 where = f"{batch.header.origin}:{batch.header.first_sequence}"
                 self.fail(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from omnirelay.failover.divergence import Decision
@@ -142,6 +142,12 @@ class Facts:
                 return batches[at - 1]
         return None
 
+    def dropped(self) -> Iterator[Batch]:
+        """What retention has dropped somewhere."""
+        for cluster in self.clusters.values():
+            for origin, on_disk in cluster.disk.origins.items():
+                yield from (self.batches[origin, header.first_sequence] for header in on_disk.dropped)
+
     def holds(self, cluster: Cluster, batch: Batch) -> bool:
         on_disk = cluster.disk.origins.get(batch.header.origin)
         return on_disk is not None and on_disk.head.sequence >= batch.header.last_sequence
@@ -205,7 +211,9 @@ class Facts:
             seen, dropped = self._seen[cluster.name, origin], len(on_disk.dropped)
             if dropped + len(on_disk.batches) != seen:
                 self._seen[cluster.name, origin] = dropped + len(on_disk.batches)
-                for batch in on_disk.batches[seen - dropped :]:
+                # What came and went in one step was held by every peer before.
+                gone = [self.batches[origin, header.first_sequence] for header in on_disk.dropped[seen:]]
+                for batch in gone + on_disk.batches[max(0, seen - dropped) :]:
                     key = (origin, batch.header.first_sequence)
                     found.append(Held(batch, key not in self.batches))
                     self.batches.setdefault(key, batch)
