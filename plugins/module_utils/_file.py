@@ -36,6 +36,17 @@ def save(dest, fill, check_mode):
         raise not_saved(error) from error
 
 
+def text_of(path):
+    """What a file holds, for people to compare; None is no file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as source:
+            return source.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise not_saved(error) from error
+
+
 def not_saved(error):
     return MeshApiError(
         "invalid_argument", "The file cannot be saved: %s." % error, hint="Name a file in a directory that can be written."

@@ -16,7 +16,7 @@ attributes:
     support: full
     details: Reads the report and compares, writes nothing.
   diff_mode:
-    support: none
+    support: full
   idempotent:
     support: full
 options:
@@ -66,7 +66,7 @@ report:
     - RV(ignore:timings) has the time of each step, null for one that was not taken, RV(ignore:measured_loss_records) the records that were lost, null while
       that is not known, RV(ignore:epochs) the epoch of each namespace before and after, RV(ignore:digests) the chain digest of each origin at the
       barrier, RV(ignore:audit) the numbers of the first and the last entry of the audit chain about it, and RV(ignore:readers) who has taken notice of
-      the routing by now, and who has not.
+      the routing by now, or had when the failover was completed, and who has not. It is null where nothing has moved.
   returned: success
   type: dict
   sample:
@@ -127,6 +127,13 @@ sha256:
   returned: success
   type: str
   sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+diff:
+  description: What the file held and holds, empty if none was named.
+  returned: when diff mode is on
+  type: dict
+  sample:
+    before: null
+    after: '{"failover_id": "fo-20261123-120813-7f3a", "state": "completed"}'
 request_id:
   description: Names the call in the replicator's log.
   returned: success
@@ -172,7 +179,8 @@ error:
 import hashlib
 import json
 
-from ansible_collections.omnirelay.mesh.plugins.module_utils._file import save
+from ansible_collections.omnirelay.mesh.plugins.module_utils._diff import Difference
+from ansible_collections.omnirelay.mesh.plugins.module_utils._file import save, text_of
 from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import mesh_spec
 from ansible_collections.omnirelay.mesh.plugins.module_utils._task import run_module
 
@@ -191,13 +199,15 @@ def run(client, params, check_mode):
         content = json.dumps(answer.body, indent=2, sort_keys=True) + "\n"
     else:
         content = client.text("failovers", params["failover_id"], "report", media_type="text/markdown").body
-    data = content.encode("utf-8")
+    data, dest = content.encode("utf-8"), params["dest"]
+    diff = Difference(dest, text_of(dest), content).diff if dest else {}
     return dict(
-        changed=bool(params["dest"]) and save(params["dest"], lambda target: target.write(data), check_mode),
+        changed=bool(dest) and save(dest, lambda target: target.write(data), check_mode),
         report=answer.body,
         content=content,
-        dest=params["dest"],
+        dest=dest,
         sha256=hashlib.sha256(data).hexdigest(),
+        diff=diff,
         request_id=answer.request_id,
     )
 

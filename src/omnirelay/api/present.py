@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 from omnirelay.api import schemas
 from omnirelay.failover import report
-from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.approvals import is_approved
 from omnirelay.failover.audit_chain import START_DIGEST, AuditEntry
 from omnirelay.failover.divergence import Divergence, exact_ranges
@@ -18,6 +17,7 @@ from omnirelay.failover.outage import measured_outage
 from omnirelay.failover.record import Check, Failover, LossRange
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import ReplicationStatus
+from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.routing import Route, RoutingDocument
 from omnirelay.model.times import rfc3339
 from omnirelay.runtime.clusters import derived_state, unreadiness
@@ -229,7 +229,7 @@ def _ticket(record: Failover, dossier: Dossier | None) -> schemas.TicketModel | 
     )
 
 
-def evidence(record: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> schemas.Report:
+def evidence(record: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement | None) -> schemas.Report:
     request, outage = record.request, measured_outage(record)
     return schemas.Report(
         failover_id=record.id,
@@ -263,7 +263,7 @@ def evidence(record: Failover, audit: tuple[int, int] | None, noticed: Acknowled
         checks=list(record.checks),
         journal=list(record.journal),
         audit=schemas.AuditRange(first=audit[0], last=audit[1]) if audit else None,
-        readers=readers(noticed),
+        readers=readers(noticed) if noticed else None,
     )
 
 

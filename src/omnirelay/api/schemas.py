@@ -426,7 +426,7 @@ class Report(Answer):
     checks: list[Check]
     journal: list[JournalEntry]
     audit: AuditRange | None
-    readers: Readers = Field(description="Of these namespaces, as it is now.")
+    readers: Readers | None = Field(description="As it is now, or was when the failover was completed.")
 
 
 # --- divergence -----------------------------------------------------------------------------------------------

@@ -222,8 +222,14 @@ class ControlClient:
         return self._json("GET", "/control/audit", query={"after": str(after), "limit": str(limit)})
 
     def audit_entries(self, after: int = 0) -> Iterator[Json]:
-        """All entries beyond `after`, page by page."""
-        while entries := self.audit(after=after)["entries"]:
+        """All entries beyond `after`, page by page. What is written meanwhile is not for this reading."""
+        end = None
+        while end is None or after < end:
+            page = self.audit(after=after)
+            end = page["head"]["number"] if end is None else end
+            entries = [entry for entry in page["entries"] if entry["number"] <= end]
+            if not entries:
+                return
             yield from entries
             after = entries[-1]["number"]
 

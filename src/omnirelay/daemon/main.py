@@ -28,8 +28,8 @@ from omnirelay.daemon.certificates import check_certificates
 from omnirelay.daemon.clock import SystemClock
 from omnirelay.daemon.host import HostFacts
 from omnirelay.errors import ConfigInvalid, OmniRelayError
-from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.record import Failover
+from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.record import Record
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.streams import ProtocolVersion
@@ -211,7 +211,7 @@ def _ticket_duty(settings: Settings, stack: AsyncExitStack) -> TicketDuty | None
     )
 
 
-def _report(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> bytes:
+def _report(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement | None) -> bytes:
     """In the form in which the collection saves it, so that both have the same digest."""
     content = present.evidence(failover, audit, noticed).model_dump(mode="json")
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

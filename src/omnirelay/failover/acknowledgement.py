@@ -1,34 +1,19 @@
-"""Who has taken notice of the routing as it is now: clusters, and the readers that each of them serves."""
+"""Who has taken notice of the routing as it is now."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from omnirelay.failover.evidence import Evidence, ReaderBehind
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A reader that has not acknowledged the current epoch, and where it reads."""
-
-    cluster: str
-    reader: ReaderBehind
+from omnirelay.failover.evidence import Evidence
+from omnirelay.failover.modes import is_open
+from omnirelay.failover.record import Failover
+from omnirelay.model.readers import Acknowledgement, Late
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """Of some namespaces, as far as the clusters have reported."""
-
-    routing_version: int
-    clusters_behind: tuple[str, ...]
-    """They show an older document; what their readers know counts as nothing."""
-    clusters_unknown: tuple[str, ...]
-    """They do not report: who reads there is unknown."""
-    readers: int
-    readers_behind: int
-    """How many have not acknowledged the current epoch; `late` names them, as far as clusters list them."""
-    late: tuple[Late, ...]
+def noticed(failover: Failover, evidence: Evidence) -> Acknowledgement | None:
+    """As its report tells it: while the failover goes on as it is now, and from then on as it was when it was
+    completed, so that the report of what has ended is the same whenever it is read. None where nothing was kept."""
+    return acknowledgement(evidence, failover.request.namespaces) if is_open(failover) else failover.noticed
 
 
 def acknowledgement(evidence: Evidence, namespaces: Iterable[str]) -> Acknowledgement:

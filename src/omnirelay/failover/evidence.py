@@ -13,6 +13,7 @@ from omnirelay.failover.record import Failover
 from omnirelay.failover.ticket_check import NOT_ASKED, TicketReading
 from omnirelay.model.descriptor import ClusterDescriptor
 from omnirelay.model.lag import UNKNOWN, Lag, ReplicationStatus
+from omnirelay.model.readers import ReaderBehind
 from omnirelay.model.routing import RoutingDocument
 
 FRESH_SECONDS = 4.0
@@ -46,18 +47,6 @@ class PeerReport:
     """Origin → sequence that the peer holds."""
     retention_used: float | None = None
     """Share of this cluster's retention cap that is held back for the peer; from 1 on it may have to be re-seeded."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ReaderBehind:
-    """A reader that has not acknowledged the current epoch of its namespace."""
-
-    namespace: str
-    consumer: str
-    """The name that it gives itself; may be empty."""
-    principal: str
-    epoch: int
-    """The highest that it has acknowledged; 0 if none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from omnirelay.model.position import Cursor
+from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.ticket import Ticket
 
 Epochs = Mapping[str, int]
@@ -293,6 +294,8 @@ class Failover:
     seen: Mapping[str, str] = field(default_factory=dict)
     """namespace → when the source held the canary with the same digest"""
     verify_requested_at: str = ""
+    noticed: Acknowledgement | None = None
+    """Who had taken notice of the routing when it was completed."""
     problem: str = ""
     """Why it is aborted or its verification failed."""
     journal: tuple[JournalEntry, ...] = ()

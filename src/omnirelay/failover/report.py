@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.outage import Basis, last_entry, measured_outage
 from omnirelay.failover.record import Failover, Grade, JournalEntry, Mode
+from omnirelay.model.readers import Acknowledgement
 
 DRAIN_MOMENTS = {
     "drain_started_at": ("drain", "started"),
@@ -45,7 +45,7 @@ def measured_loss_records(failover: Failover) -> int | None:
     return sum(max(0, barrier.sequence - failover.reached.get(name, 0)) for name, barrier in barriers.items())
 
 
-def markdown(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> str:
+def markdown(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement | None) -> str:
     """The report as a person reads it."""
     request, loss = failover.request, measured_loss_records(failover)
     facts = [
@@ -58,7 +58,7 @@ def markdown(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowl
         ("Plan", failover.plan.hash),
         ("Outage", f"{outage_text(failover)}, {failover.plan.predicted_outage_seconds:g} s predicted"),
         ("Loss", f"{known(loss, 'records')} measured, {failover.plan.predicted_loss_records} records predicted"),
-        ("Readers", _noticed(noticed)),
+        *([("Readers", _noticed(noticed))] if noticed else []),
         ("Audit", f"entries {audit[0]} to {audit[1]}" if audit else "no entries"),
     ]
     changes = [
@@ -74,7 +74,7 @@ def markdown(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowl
         "## Ownership\n\n" + _table(("namespace", "from", "to", "epoch before", "epoch after"), changes),
         *([_manifest(failover)] if request.mode is Mode.EMERGENCY else []),
         "## Timings\n\n" + _table(("moment", "at"), moments),
-        *([_late(noticed)] if noticed.late else []),
+        *([_late(noticed)] if noticed and noticed.late else []),
         "## Approvals\n\n" + _table(("principal", "decision", "at", "comment"), approvals),
         "## Checks\n\n" + _table(("check", "status", "observed", "limit"), checks),
         "## Journal\n\n" + _table(("at", "step", "event", "by"), journal),

@@ -30,6 +30,7 @@ from omnirelay.failover.record import (
     State,
 )
 from omnirelay.model.position import Cursor
+from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 
 PREDICTED_OUTAGE_SECONDS = 0.5
@@ -204,8 +205,9 @@ def fail_verify(failover: Failover, actor: str, now: str) -> Failover:
     return logged(replace(failover, state=state, problem=problem), now, "verify", "failed", actor)
 
 
-def complete(failover: Failover, actor: str, reason: str, now: str) -> Failover:
-    """Closes the record. A failover that could not be verified is closed only for a reason, and says so for ever."""
+def complete(failover: Failover, noticed: Acknowledgement, actor: str, reason: str, now: str) -> Failover:
+    """Closes the record, and keeps in it who has taken notice of the routing by now. A failover that could not be
+    verified is closed only for a reason, and says so for ever."""
     if failover.state is State.VERIFY_FAILED and not reason:
         raise VerifyFailed(
             f"{failover.problem}; it can be completed with a reason only",
@@ -214,7 +216,7 @@ def complete(failover: Failover, actor: str, reason: str, now: str) -> Failover:
         )
     state = machine(failover).step(failover.state, Event.COMPLETE, failover_id=failover.id)
     detail = {"reason": reason} if reason else {}
-    return logged(replace(failover, state=state), now, "complete", "completed", actor, **detail)
+    return logged(replace(failover, state=state, noticed=noticed), now, "complete", "completed", actor, **detail)
 
 
 def expire(failover: Failover, now: str) -> Failover:

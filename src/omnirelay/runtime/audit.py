@@ -120,7 +120,8 @@ class Auditor:
         return found[:limit]
 
     async def range_of(self, subject: str, first_action: str) -> tuple[int, int] | None:
-        """Numbers of the first and the last entry about `subject`, whose story begins with `first_action`.
+        """Numbers of the first and the last entry about what became of `subject`, whose story begins with
+        `first_action`. A refusal changes nothing, so it does not prolong the story of what has ended.
 
         Reads backwards from the head, so a young subject is found at once in an old chain.
         """
@@ -128,7 +129,8 @@ class Auditor:
         number = head.number if head else 0
         about: list[AuditEntry] = []
         while number > 0 and not any(entry.action == first_action for entry in about):
-            about = [entry for entry in await self._block(number) if entry.subject == subject] + about
+            block = await self._block(number)
+            about = [entry for entry in block if (entry.subject, entry.outcome) == (subject, "done")] + about
             number -= number % BLOCK + 1
         return (about[0].number, about[-1].number) if about else None
 

@@ -22,9 +22,11 @@ from omnirelay.errors import (
     VerifyFailed,
 )
 from omnirelay.failover import approvals, emergency, emergency_workflow, workflow
+from omnirelay.failover.acknowledgement import acknowledgement
 from omnirelay.failover.modes import HOLDS_LOCK, is_open
 from omnirelay.failover.preflight import failed
 from omnirelay.failover.record import Approval, Check, DemotionToken, Failover, Mode, Request, State
+from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.routing import RoutingDocument
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.clock import Clock
@@ -227,9 +229,12 @@ class Failovers:
             "drain": lambda a, r: lambda f: workflow.start_drain(f, view.routing, a.principal, now()),
             "promote": lambda a, r: lambda f: self._start_promotion(f, a),
             "verify": lambda a, r: lambda f: workflow.request_verify(f, a.principal, now()),
-            "complete": lambda a, r: lambda f: workflow.complete(f, a.principal, r, now()),
+            "complete": lambda a, r: lambda f: workflow.complete(f, self._noticed(f), a.principal, r, now()),
             "abort": lambda a, r: lambda f: workflow.abort(f, a.principal, r, now()),
         }
+
+    def _noticed(self, failover: Failover) -> Acknowledgement:
+        return acknowledgement(self._view.evidence(), failover.request.namespaces)
 
     async def _write(self, failover_id: str, name: str, change: Change, actor: Actor, reason: str) -> Failover:
         failover, _ = await self.load(failover_id)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from omnirelay.errors import BadRequest
-from omnirelay.failover.evidence import ReaderBehind
 from omnirelay.model import ids
+from omnirelay.model.readers import ReaderBehind
 from omnirelay.model.routing import Route
 
 MOST_LISTED = 50

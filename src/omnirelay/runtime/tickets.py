@@ -15,11 +15,12 @@ from typing import Any
 from omnirelay.errors import BadRequest, Conflict, NoTicketSource, OmniRelayError, TicketRefused
 from omnirelay.failover import dossier as dossiers
 from omnirelay.failover import report, ticket_notes
-from omnirelay.failover.acknowledgement import Acknowledgement, acknowledgement
+from omnirelay.failover.acknowledgement import noticed
 from omnirelay.failover.approvals import bound_decisions, decide, principal_of
 from omnirelay.failover.dossier import Dossier, Posting
 from omnirelay.failover.modes import is_open
 from omnirelay.failover.record import Approval, ApprovalSource, Failover, State
+from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.ticket import Ticket, TicketDocument, TicketLink, TicketReceipt
 from omnirelay.model.times import rfc3339, to_ms
 from omnirelay.ports.clock import Clock
@@ -48,7 +49,7 @@ class TicketDuty:
     """The ticket source of a replicator, and how it is used."""
 
     source: TicketSource
-    report: Callable[[Failover, AuditRange, Acknowledgement], bytes]
+    report: Callable[[Failover, AuditRange, Acknowledgement | None], bytes]
     """The evidence as JSON, the very bytes that are attached."""
     people: Mapping[str, str] = field(default_factory=dict)
     """Ticket system's user → principal."""
@@ -235,11 +236,11 @@ class TicketDesk:
     async def _document(self, duty: TicketDuty, failover: Failover, stem: str, kind: str) -> TicketDocument:
         """Named after its digest, so that a report which grew meanwhile is another document."""
         audit = await self._audit_range(failover)
-        noticed = acknowledgement(self._view.evidence(), failover.request.namespaces)
+        readers = noticed(failover, self._view.evidence())
         if kind == "json":
-            content, media_type = duty.report(failover, audit, noticed), "application/json"
+            content, media_type = duty.report(failover, audit, readers), "application/json"
         else:
-            content, media_type = report.markdown(failover, audit, noticed).encode(), "text/markdown"
+            content, media_type = report.markdown(failover, audit, readers).encode(), "text/markdown"
         digest = TicketDocument("", media_type, content).sha256[:8]
         return TicketDocument(f"omnirelay-{failover.id}-{stem}-{digest}.{kind}", media_type, content)
 

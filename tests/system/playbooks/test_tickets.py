@@ -110,11 +110,7 @@ def test_a_run_that_its_ticket_approves_is_in_the_ticket_from_plan_to_digest(
     for moment in ("drain started", "write closed", "promoted", "write opened", "verified", "completed"):
         assert re.search(rf"^  {moment}: 20", finished, re.MULTILINE), moment
     documents = servicenow.documents("CHG-100")
-    (attached,) = [json.loads(content) for name, content in documents.items() if name.endswith(".json")]
-    saved = json.loads(report.read_text())
-    for each in (attached, saved):
-        del each["readers"]  # who has taken notice by now
-    assert attached == saved
+    assert report.read_bytes() in documents.values(), "its digest is the one that the ticket names"
     assert failover["ticket"]["pending"] == []
     assert failover["ticket"]["url"].startswith(servicenow.url)
     assert_no_secret(servicenow, mesh, "CHG-100", done)

@@ -123,14 +123,6 @@ def test_a_node_that_is_not_told_which_failover_fails(playbooks: Playbooks, play
     assert state_of(playbooks.mesh) == before
 
 
-@pytest.mark.parametrize("playbook", [PREPARE, EXECUTE, FINISH, ABORT])
-def test_a_node_of_which_only_a_part_would_run_fails(playbooks: Playbooks, playbook: str) -> None:
-    before = state_of(playbooks.mesh)
-    done = playbooks.run(playbook, "--limit", "nowhere", mesh_target=passive(playbooks.mesh), **TICKET)
-    assert done.status != 0, done.output
-    assert state_of(playbooks.mesh) == before
-
-
 def test_a_plan_is_rolled_back_once(playbooks: Playbooks) -> None:
     failover_id, source = prepared(playbooks), active(playbooks.mesh)
     done = playbooks.run(ABORT, mesh_failover_id=failover_id, mesh_reason="postponed")

@@ -59,7 +59,8 @@ class Modules:
         after = read()
         assert after != before, "nothing has happened"
         assert (predicted["changed"], real["changed"]) == (True, True)
-        assert predicted.get("diff") == real.get("diff")
+        assert real["diff"]["before"] != real["diff"]["after"]
+        assert predicted["diff"] == real["diff"]
         self.unchanged(module, read, **options)
         return real
 

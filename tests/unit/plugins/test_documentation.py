@@ -57,6 +57,14 @@ def test_options_of_what_is_an_action_plugin_only(name):
     compare(documented_options(name), load("action", name).SPEC["argument_spec"])
 
 
+@pytest.mark.parametrize("name", [*MODULES, "approval", "failover_wait"])
+def test_what_can_change_anything_shows_a_diff(name):
+    module = load("modules", name)
+    attributes = yaml.safe_load(module.DOCUMENTATION)["attributes"]
+    assert attributes["diff_mode"]["support"] == ("N/A" if name.endswith("_info") else "full")
+    assert ("diff" in yaml.safe_load(module.RETURN)) == (attributes["diff_mode"]["support"] == "full")
+
+
 ROOT = os.path.join(os.path.dirname(__file__), "../../..")
 ROLES = sorted(name for name in os.listdir(os.path.join(ROOT, "roles")) if not name.startswith("."))
 

@@ -16,7 +16,7 @@ from omnirelay.api.guard import Calling, DryRun, GuardedRoute, Serving, needs, n
 from omnirelay.api.services import Services
 from omnirelay.errors import BadRequest, CoordinationUnavailable
 from omnirelay.failover import report
-from omnirelay.failover.acknowledgement import acknowledgement
+from omnirelay.failover.acknowledgement import noticed
 from omnirelay.failover.modes import is_open
 from omnirelay.failover.record import ApprovalSource, Check, Failover, Limits, Mode, State
 from omnirelay.failover.record import Request as FailoverRequest
@@ -148,16 +148,16 @@ async def post_to_ticket(
 @needs(Scope.READ)
 async def get_report(services: Serving, request: Request, failover_id: str) -> Response:
     """The evidence: timings, measured outage and loss beside the predicted ones, digests, checks, journal, audit range,
-    and who reads by the old routing still.
+    and who reads by the old routing still, or did so when the failover was completed.
 
     JSON, or Markdown for `Accept: text/markdown`.
     """
     record = await _find(services, failover_id)
     audit = await services.auditor.range_of(f"failovers/{failover_id}", "failover.plan")
-    noticed = acknowledgement(services.view.evidence(), record.request.namespaces)
+    readers = noticed(record, services.view.evidence())
     if MARKDOWN in request.headers.get("accept", ""):
-        return PlainTextResponse(report.markdown(record, audit, noticed), media_type=MARKDOWN)
-    return Response(present.evidence(record, audit, noticed).model_dump_json(), media_type="application/json")
+        return PlainTextResponse(report.markdown(record, audit, readers), media_type=MARKDOWN)
+    return Response(present.evidence(record, audit, readers).model_dump_json(), media_type="application/json")
 
 
 def _step_endpoint(step: str) -> Callable[..., Awaitable[schemas.FailoverModel]]:

@@ -1,9 +1,11 @@
 """What is left by whoever drove a failover and is not there any more; and readers while it goes on."""
 
+import json
+
 import pytest
 from tests.package.unit.api.mesh import PLAN
 
-from omnirelay.failover.evidence import ReaderBehind
+from omnirelay.model.readers import ReaderBehind
 from omnirelay.runtime.documents import ROUTING
 
 
@@ -67,3 +69,46 @@ async def test_fm20_the_report_and_the_routing_name_readers_that_have_not_acknow
     text = (await mesh.call("reader", "GET", path, headers={"Accept": "text/markdown"})).text
     assert "| Readers | 2 of 3 have acknowledged routing version 2; us-east shows an older one |" in text
     assert "| ap-south | default | billing | client/b | 1 |" in text
+
+
+async def test_fm20_the_report_of_what_is_completed_stays_as_it_was_whoever_reads_by_then(mesh, agents):
+    """Its digest is in change tickets and in what a run hands on: whoever reads it later must find the same bytes."""
+    failover_id = await mesh.approved()
+    for step in ("drain", "promote", "verify"):
+        await mesh.step(failover_id, step)
+    late = ReaderBehind("default", "billing", "client/b", 1)
+    version = mesh.view.routing.version
+    counts = {"readers": {"default": 3}, "readers_behind": {"default": 1}, "late": (late,)}
+    await mesh.report("ap-south", routing_version=version, **counts)
+    await mesh.view.refresh()
+    assert (await mesh.step(failover_id, "complete")).json()["state"] == "completed"
+
+    async def read() -> list[str]:
+        path = f"/control/failovers/{failover_id}/report"
+        return [(await mesh.call("reader", "GET", path, headers={"Accept": a})).text for a in ("*/*", "text/markdown")]
+
+    as_json, as_markdown = first = await read()
+    assert json.loads(as_json)["readers"]["late"] == [
+        {"cluster": "ap-south", "namespace": "default", "consumer": "billing", "principal": "client/b", "epoch": 1}
+    ]
+    assert "| Readers | 2 of 3 have acknowledged routing version 2" in as_markdown
+    await mesh.report("ap-south", routing_version=version, readers={"default": 7})
+    await mesh.view.refresh()
+    assert (await mesh.call("reader", "GET", "/control/routing/readers")).json()["readers"] == 7
+    assert (await mesh.step(failover_id, "abort")).status_code == 409
+    refused = (await mesh.auditor.entries(0, 100))[-1]
+    assert (refused.subject, refused.outcome) == (f"failovers/{failover_id}", "refused")
+    assert await read() == first
+
+
+async def test_the_report_of_what_never_moved_stays_as_it_was_too(mesh):
+    failover_id = await mesh.approved()
+    await mesh.step(failover_id, "abort")
+    path = f"/control/failovers/{failover_id}/report"
+    first = (await mesh.call("reader", "GET", path)).text
+    await mesh.report("ap-south", routing_version=mesh.view.routing.version, readers={"default": 7})
+    await mesh.view.refresh()
+    assert (await mesh.call("reader", "GET", path)).text == first
+    assert json.loads(first)["readers"] is None
+    text = (await mesh.call("reader", "GET", path, headers={"Accept": "text/markdown"})).text
+    assert "Readers" not in text

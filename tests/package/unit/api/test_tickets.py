@@ -7,8 +7,8 @@ import pytest
 from tests.package.unit.api.mesh import PLAN, Agents, LoopClock, Mesh, background, running_mesh
 
 from omnirelay.errors import TicketCredentialsRefused, TicketRefused, TicketUnavailable
-from omnirelay.failover.acknowledgement import Acknowledgement
 from omnirelay.failover.record import Failover
+from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.ticket import TicketApproval
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.tickets import TicketSource
@@ -19,7 +19,7 @@ DOWN = TicketUnavailable("tickets.example does not answer", url="https://tickets
 FROM_TICKET = {"approval_source": "ticket"}
 
 
-def a_report(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement) -> bytes:
+def a_report(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement | None) -> bytes:
     return json.dumps({"id": failover.id, "state": failover.state, "audit": audit}).encode()
 
 

@@ -112,6 +112,16 @@ def test_names_cannot_leave_their_place_in_the_path(servers):
     assert server.requests[0][1] == "/control/clusters/..%2Faudit%3Fx%3D1"
 
 
+def test_an_audit_chain_that_grows_while_it_is_read_ends_the_reading(servers):
+    server = servers()
+    for numbers, head in (([1, 2], 3), ([3, 4], 5), ([5, 6], 7), ([], 7)):
+        page = {"entries": [{"number": number} for number in numbers], "head": {"number": head}}
+        server.answers.append((200, {}, json.dumps(page)))
+    with ControlClient([server.endpoint]) as client:
+        assert [entry["number"] for entry in client.audit_entries()] == [1, 2, 3]
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

@@ -11,6 +11,7 @@ from omnirelay.failover.approvals import decide
 from omnirelay.failover.planned import SOURCE_CLOSED
 from omnirelay.failover.record import Barrier, Canary, State
 from omnirelay.model.position import Cursor
+from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 
 BOTH = {"default": 40, "orders": 41}
@@ -70,8 +71,11 @@ def verified():
     return f
 
 
+NOTICED = Acknowledgement(2, ("ap-south",), (), readers=3, readers_behind=0, late=())
+
+
 def completed():
-    return workflow.complete(verified(), "bob", "", at(9))
+    return workflow.complete(verified(), NOTICED, "bob", "", at(9))
 
 
 def aborted():
@@ -103,7 +107,7 @@ COMMANDS = {
     "expire_drain": (lambda f: workflow.expire_drain(f, at(50)), {"draining", "closed", "drained"}),
     "promote": (lambda f: workflow.promote(f, ROUTING, "bob", at(50))[0], {"drained"}),
     "fail_verify": (lambda f: workflow.fail_verify(f, "bob", at(50)), {"promoted", "opened", "verifying"}),
-    "complete": (lambda f: workflow.complete(f, "bob", "the site is gone", at(50)), {"verified", "verify_failed"}),
+    "complete": (lambda f: workflow.complete(f, NOTICED, "bob", "it is gone", at(50)), {"verified", "verify_failed"}),
     "abort": (lambda f: workflow.abort(f, "bob", "", at(50)), {"planned", "approved", "draining", "closed", "drained"}),
 }
 """What people and deadlines do, and the stages in which it may be done; in any other it is refused."""
@@ -358,10 +362,10 @@ def test_fm34_a_failed_verification_says_what_is_missing_and_starts_again_with_n
 def test_what_could_not_be_verified_is_closed_for_a_reason_only_and_keeps_its_problem() -> None:
     failed = workflow.fail_verify(verifying(), "eu-west", at(30))
     with pytest.raises(VerifyFailed, match="reason"):
-        workflow.complete(failed, "bob", "", at(40))
-    closed = workflow.complete(failed, "bob", "us-east burned down", at(40))
+        workflow.complete(failed, NOTICED, "bob", "", at(40))
+    closed = workflow.complete(failed, NOTICED, "bob", "us-east burned down", at(40))
     assert closed.state is State.COMPLETED
-    assert closed.problem == failed.problem
+    assert (closed.problem, closed.noticed) == (failed.problem, NOTICED)
     assert closed.journal[-1].detail == {"reason": "us-east burned down"}
 
 

@@ -48,6 +48,10 @@ async def tell(auditor, *subjects, action="note"):
         await auditor.refused(ALICE, Deed(action, subject, why="naïve — “quoted”"))
 
 
+async def do(auditor, subject, action):
+    assert await auditor.commit([], [Put(subject, b"1")], ALICE, Deed(action, subject))
+
+
 async def test_what_is_stored_is_a_chain_in_canonical_form(memory, auditor):
     assert await auditor.commit(
         [], [Put("a", b"1")], ALICE, Deed("put", "a", before={"z": None, "a": [1.5]}, after="ü")
@@ -165,8 +169,10 @@ async def test_nothing_beyond_the_head(auditor):
 
 async def test_the_story_of_a_subject_is_found_across_blocks(auditor):
     await tell(auditor, *["other"] * 97)
-    await tell(auditor, "mine", action="begin")
-    await tell(auditor, *["other"] * 150, "mine", "other")
+    await do(auditor, "mine", "begin")
+    await tell(auditor, *["other"] * 150)
+    await do(auditor, "mine", "end")
+    await tell(auditor, "other", "mine")  # what is refused after its end is not its story any more
     assert await auditor.range_of("mine", "begin") == (98, 249)
     assert await auditor.range_of("nobody", "begin") is None
 

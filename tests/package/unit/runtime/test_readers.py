@@ -10,8 +10,8 @@ from tests.package.unit.runtime.virtual import in_virtual_time
 
 from omnirelay.errors import BadRequest, CursorAhead
 from omnirelay.failover.acknowledgement import acknowledgement
-from omnirelay.failover.evidence import ReaderBehind
 from omnirelay.model.position import Cursor
+from omnirelay.model.readers import ReaderBehind
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.ports.streams import AcknowledgeRequest, SubscribeRequest
 from omnirelay.runtime.readers import MOST_LISTED, Readers

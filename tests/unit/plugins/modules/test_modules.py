@@ -523,9 +523,30 @@ class TestReport:
         assert not run_module("failover_report", **options)["changed"]
         assert os.listdir(str(tmp_path)) == ["report"]
 
+    @pytest.mark.parametrize("held", [None, "an older report", "{}\r\n", "\udcff"])
+    def test_diff_is_what_the_file_held_and_holds(self, run_module, plan, tmp_path, held):
+        dest = tmp_path / "report"
+        if held is not None:
+            dest.write_bytes(held.encode("utf-8", "surrogateescape"))
+        options = dict(failover_id=plan["id"], dest=str(dest), diff=True)
+        predicted = run_module("failover_report", check=True, **options)
+        real = run_module("failover_report", **options)
+        assert (predicted["changed"], predicted["diff"]) == (True, real["diff"]) and real["changed"]
+        assert real["diff"]["before"] == ("\ufffd" if held == "\udcff" else held)
+        assert real["diff"]["after"] == dest.read_text() == real["content"]
+        assert real["diff"]["before_header"] == real["diff"]["after_header"] == str(dest)
+        for in_check_mode in (True, False):
+            again = run_module("failover_report", check=in_check_mode, **options)
+            assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"] == real["content"]
+
+    @pytest.mark.parametrize("in_check_mode", [True, False])
+    def test_directory_is_no_file(self, run_module, plan, tmp_path, in_check_mode):
+        result = run_module("failover_report", check=in_check_mode, failover_id=plan["id"], dest=str(tmp_path))
+        assert error_of(result) == "invalid_argument"
+
     def test_read_only_without_a_file(self, run_module, plan):
-        result = run_module("failover_report", failover_id=plan["id"])
-        assert not result["changed"] and result["dest"] is None
+        result = run_module("failover_report", failover_id=plan["id"], diff=True)
+        assert not result["changed"] and result["dest"] is None and result["diff"] == {}
         assert json.loads(result["content"]) == result["report"]
 
     def test_file_that_cannot_be_written(self, run_module, plan):
