@@ -188,6 +188,7 @@ def _facts(cluster: dict[str, Any]) -> Table:
         "protocol",
     )
     rows = [(name.replace("_", " "), cluster.get(name)) for name in names]
+    rows.append(("log", cluster.get("origin")))
     rows += [(f"{kind} endpoint", endpoint) for kind, endpoint in (cluster.get("endpoints") or {}).items()]
     vector = cluster.get("vector")
     rows += [

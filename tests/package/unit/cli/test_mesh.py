@@ -159,6 +159,11 @@ def test_fm35_a_cluster_is_rebuilt_by_an_explicit_command(api, run):
     assert body == {"change_ticket": "CHG-7", "reason": "its disk burnt"}
 
 
+def test_fm35_a_cluster_that_is_shown_says_under_which_name_its_log_goes_on(api, run):
+    api.clusters["us-east"]["origin"] = "us-east~2"
+    assert "us-east~2" in run("mesh", "clusters", "show", "us-east").stdout
+
+
 def test_fm25_a_cluster_is_reseeded_by_an_explicit_command(api, run):
     told = ["mesh", "clusters", "reseed", "ap-south", "--change-ticket", "CHG-9", "--reason", "its line was down"]
     assert run(*told).exit_code == 2, "without a terminal it needs --yes"
