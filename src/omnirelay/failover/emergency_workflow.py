@@ -29,8 +29,9 @@ def start(
     now: str,
     last_heard: str = "",
 ) -> Failover:
-    """The intent to promote. The loss is predicted again and must still be within what was accepted. `last_heard`: when
-    anybody last heard of the source, where that is known."""
+    """The intent to promote. The loss is predicted again and must still be within what was accepted; what was known
+    when it was planned counts on. `last_heard`: when anybody last heard of the source, where that is known."""
+    predictions = loss.never_less(predictions, failover.plan.loss)
     require_approval(failover)
     if now > failover.plan.expires_at and failover.state is State.APPROVED:
         raise PlanExpired(

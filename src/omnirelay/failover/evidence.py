@@ -40,9 +40,12 @@ class PeerReport:
     digest_agrees: bool | None = None
     transport: str = ""
     heard: int | None = None
-    """The peer's own log as this cluster last heard of it: its highest sequence, bytes, and records a second."""
+    """The peer's own log as this cluster last heard of it, from itself or by its report: its highest sequence, bytes,
+    and records a second."""
     heard_bytes: int | None = None
     heard_rate: float | None = None
+    last_report_ms: int | None = None
+    """When this cluster last saw a new report of the peer in the coordination store."""
     acknowledged: Mapping[str, int] = field(default_factory=dict)
     """Origin → sequence that the peer holds."""
     retention_used: float | None = None
@@ -106,6 +109,16 @@ class LeaseClaim:
     epoch: int
     revoked: bool = False
     """Taken away from the cluster: a mark that ends after the last moment at which it could have used its claim."""
+    lasting: bool = False
+    """A mark whose time has not begun: it ends only after another one, with a lease, has taken its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastReport:
+    """The newest report of a cluster that the observer ever saw, and its age."""
+
+    report: ClusterReport
+    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,7 @@ class Evidence:
     report_age_seconds: Mapping[str, float]
     """By the observer's monotonic clock, since the report last changed."""
     leases: Mapping[str, LeaseClaim]
+    """Namespace → who claims it."""
     locks: Mapping[str, str]
     """namespace → failover that holds it"""
     failovers: Mapping[str, Failover]
@@ -127,6 +141,10 @@ class Evidence:
     probes: Mapping[str, Probe] = field(default_factory=dict)
     """What the observer found at clusters' endpoints a moment ago, where it has looked."""
     ticket: TicketReading = NOT_ASKED
+    last_reports: Mapping[str, LastReport] = field(default_factory=dict)
+    """Also of clusters whose lease, and report, have ended since."""
+    unclaimed_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Namespace → for how long the observer has known that nobody claims it."""
 
     def ticket_sources(self) -> dict[str, str]:
         """Cluster → ticket system, of those that have one, as far as they reported."""

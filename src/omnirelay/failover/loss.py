@@ -1,7 +1,8 @@
 """What an emergency would lose, as far as anyone knows, and what it did cut off.
 
-Nothing can be known of what the source admitted after it was last heard. That part is bounded in time, by its lease
-once that is gone, and estimated at the rate last seen; it is shown apart from what is known.
+Nothing can be known of what the source admitted after it was last heard. That part is bounded in time, by the end of
+its claim once that is gone, and estimated at the rate last seen; it is shown apart from what is known. What was known
+once stays known: a report that ends with its cluster's lease takes nothing of it back.
 """
 
 from __future__ import annotations
@@ -82,17 +83,17 @@ class _Witnesses:
         self.reports = in_reach(evidence, source)
         self._lease_ttl_seconds = lease_ttl_seconds
         self._claimed = any(n in evidence.leases and evidence.leases[n].cluster == source for n in request.namespaces)
-        own = evidence.reports.get(source)
-        self._all = [*self.reports.values(), *([own] if own is not None else [])]
+        own = evidence.last_reports.get(source)
+        self._all = [*self.reports.values(), *([own.report] if own is not None else [])]
         self._views = {c: report.peers[source] for c, report in self.reports.items() if source in report.peers}
-        self._silence = min(
-            (
-                (self.reports[cluster].at_ms - view.last_contact_ms) / 1000 + evidence.report_age_seconds[cluster]
-                for cluster, view in self._views.items()
-                if view.last_contact_ms is not None
-            ),
-            default=None,
-        )
+        self._unclaimed_seconds = min(evidence.unclaimed_seconds.get(name, 0.0) for name in request.namespaces)
+        silences = [
+            (self.reports[cluster].at_ms - at_ms) / 1000 + evidence.report_age_seconds[cluster]
+            for cluster, view in self._views.items()
+            for at_ms in (view.last_contact_ms, view.last_report_ms)
+            if at_ms is not None
+        ]
+        self._silence = min([*silences, *([own.age_seconds] if own is not None else [])], default=None)
         self._heard_of = own is not None or any(view.heard is not None for view in self._views.values())
 
     def predict(self, origin: str, tails: list[Tail]) -> LossPrediction:
@@ -117,9 +118,9 @@ class _Witnesses:
         yield from (view.heard or 0 for view in self._views.values())
 
     def _unheard_seconds(self) -> float:
-        """A source without a claim has stopped by its own clock, within one ttl of its last renewal."""
+        """From its last word until its claim was seen to have ended: by its own clock it has stopped before that."""
         silence = self._lease_ttl_seconds if self._silence is None else self._silence
-        return max(0.0, silence if self._claimed else min(silence, self._lease_ttl_seconds))
+        return max(0.0, silence if self._claimed else silence - self._unclaimed_seconds)
 
     def _bytes(self, origin: str, held: int, heard: int) -> int | None:
         if held == heard:
@@ -157,11 +158,25 @@ def require_acceptance(request: Request, predictions: tuple[LossPrediction, ...]
     )
 
 
+def never_less(predictions: Iterable[LossPrediction], earlier: Iterable[LossPrediction]) -> tuple[LossPrediction, ...]:
+    """The predictions, with all that an earlier look had heard of: whoever looks now may have started since."""
+    known = {prediction.origin: prediction for prediction in earlier}
+    return tuple(_with_heard(prediction, known.get(prediction.origin)) for prediction in predictions)
+
+
+def _with_heard(prediction: LossPrediction, earlier: LossPrediction | None) -> LossPrediction:
+    if earlier is None or earlier.heard <= prediction.heard:
+        return prediction
+    known_bytes = earlier.known_bytes if earlier.held == prediction.held else None
+    known_records = earlier.heard - prediction.held
+    return replace(prediction, heard=earlier.heard, known_records=known_records, known_bytes=known_bytes)
+
+
 def last_heard_ms(evidence: Evidence, source: str) -> int | None:
     """When any cluster, or the coordination store, last had a word of the source; by their own wall clocks."""
     words = [view.last_contact_ms for r in in_reach(evidence, source).values() if (view := r.peers.get(source))]
-    own = evidence.reports.get(source)
-    return max([ms for ms in [*words, own.at_ms if own else None] if ms is not None], default=None)
+    own = evidence.last_reports.get(source)
+    return max([ms for ms in [*words, own.report.at_ms if own else None] if ms is not None], default=None)
 
 
 # --- after ---------------------------------------------------------------------------------------------------------

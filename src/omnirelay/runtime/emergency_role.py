@@ -6,7 +6,8 @@ that lives shortens the wait by confirming that it has stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from omnirelay.failover import emergency_workflow
 from omnirelay.failover.emergency import SOURCE_BARRED, TARGET_HOLDS
@@ -15,7 +16,7 @@ from omnirelay.failover.lease import Timing
 from omnirelay.failover.loss import best_prefix, in_reach
 from omnirelay.failover.record import Failover, State
 from omnirelay.model.position import Cursor
-from omnirelay.ports.coordination import Put, Write
+from omnirelay.ports.coordination import Compare, Put, Write
 from omnirelay.runtime.acting import DISK_SECONDS, Acting
 from omnirelay.runtime.documents import LEASES
 
@@ -99,20 +100,20 @@ class EmergencyRole:
         """Waits until no claim of the source can be valid, then takes the cut from what is durable.
 
         A source that is dead renews nothing, so its claim ends within one ttl. If it does not, the claim is replaced
-        by a mark that lives one ttl: its holder sees at the next renewal that the claim is not its own any more, and
-        the mark's end, which the store decides, comes after the last moment at which the holder could have used it.
-        So a key that is not there always means that nobody may admit, whoever removed it and however often.
+        by a mark, and once that stands, by one that lives one ttl from then on: its holder sees at the next renewal
+        that the claim is not its own any more, and the mark's end, which the store decides, comes after the last moment
+        at which the holder could have used it. A lease that was granted before the first mark stood would end earlier
+        by all that the store took to write it. So a key that is not there always means that nobody may admit, whoever
+        removed it and however often.
         """
         acting = self._acting
         claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
         if claimed and not failover.demoted:
-            ttl = self._timing.lease_ttl
-            if not failover.revoked and acting.waited(failover, "expiry", ttl + EXPIRY_SLACK_SECONDS):
-                mark = await acting.store.grant_lease(ttl)
-                also: list[Write] = [
-                    Put(LEASES.key(n), LEASES.encode(LeaseClaim(failover.source, 0, revoked=True)), mark)
-                    for n in claimed
-                ]
+            if failover.revoked:
+                await self._end_marks([n for n in claimed if acting.view.leases[n].lasting])
+            elif acting.waited(failover, "expiry", self._timing.lease_ttl + EXPIRY_SLACK_SECONDS):
+                mark = LEASES.encode(LeaseClaim(failover.source, 0, revoked=True, lasting=True))
+                also: list[Write] = [Put(LEASES.key(n), mark) for n in claimed]
                 await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
             return
         if not await acting.sequencer.settled(DISK_SECONDS):
@@ -125,6 +126,19 @@ class EmergencyRole:
             lambda f: _in(State.FENCING, f, emergency_workflow.fence, cuts, acting.sequencer.origin, acting.now()),
             "fenced",
         )
+
+    async def _end_marks(self, namespaces: Sequence[str]) -> None:
+        """Lets the marks that stand end, one ttl from now."""
+        if not namespaces:
+            return
+        acting = self._acting
+        lease = await acting.store.grant_lease(self._timing.lease_ttl)
+        compares = [Compare(LEASES.key(n), acting.view.lease_revisions[n]) for n in namespaces]
+        marks: list[Write] = [
+            Put(LEASES.key(n), LEASES.encode(replace(acting.view.leases[n], lasting=False)), lease) for n in namespaces
+        ]
+        await acting.store.transact(compares, marks)
+        await acting.view.refresh()
 
     def _claimed(self, failover: Failover, namespace: str) -> bool:
         claim = self._acting.view.leases.get(namespace)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omnirelay import __version__
 from omnirelay.errors import OmniRelayError
 from omnirelay.failover.divergence import Divergence
-from omnirelay.failover.evidence import ClusterReport
+from omnirelay.failover.evidence import ClusterReport, PeerReport
 from omnirelay.failover.record import State
 from omnirelay.model.ids import cluster_of
+from omnirelay.model.log_state import Head
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore, Put
 from omnirelay.ports.streams import ProtocolVersion
@@ -36,6 +37,14 @@ class Host:
     disk_free_bytes: int
     disk_total_bytes: int
     certificate_expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _LogSeen:
+    """The log at one moment, and the revision of the coordination store that was seen by then."""
+
+    heads: Mapping[str, Head]
+    revision: int
 
 
 class Reporter:
@@ -74,7 +83,10 @@ class Reporter:
             lease = self._ownerships.lease_id()
             try:
                 if lease:
-                    value = REPORTS.encode(self.report(await self._diverged()))
+                    # What is told of the log is from before the look at what diverged: the other way round a record
+                    # that came in between would be told to be here, and not to be open.
+                    log = _LogSeen(dict(self._sequencer.log.heads), self._view.revision)
+                    value = REPORTS.encode(self.report(log, await self._diverged()))
                     await self._store.transact([], [Put(REPORTS.key(self._cluster), value, lease)])
             except OmniRelayError as error:
                 _log.debug("the report was not written: %s", error.message)
@@ -107,8 +119,8 @@ class Reporter:
             counts[divergence.namespace] = counts.get(divergence.namespace, 0) + divergence.unresolved
         return counts
 
-    def report(self, diverged: Mapping[str, int] | None) -> ClusterReport:
-        heads = self._sequencer.log.heads
+    def report(self, log: _LogSeen, diverged: Mapping[str, int] | None) -> ClusterReport:
+        heads = log.heads
         host = self._host()
         peers = set(self._view.clusters) - {self._cluster}
         routing = self._view.routing
@@ -123,7 +135,7 @@ class Reporter:
             vector={origin: head.sequence for origin, head in heads.items()},
             sizes={origin: head.size for origin, head in heads.items()},
             digests={origin: head.digest.hex() for origin, head in heads.items()},
-            peers={peer: self._links.report(peer) for peer in sorted(peers)},
+            peers={peer: self._peer(peer) for peer in sorted(peers)},
             admits=self._ownerships.admitting(),
             disk_free_bytes=host.disk_free_bytes,
             disk_total_bytes=host.disk_total_bytes,
@@ -132,12 +144,26 @@ class Reporter:
             ticket_source=self._ticket_source,
             problems=tuple(self.problems()),
             deleted=tuple(sorted(self._links.deleted())),
-            revision=self._view.revision,
+            revision=log.revision,
             routing_version=routing.version,
             readers=self._readers.counts(),
             readers_behind=behind,
             late=late,
         )
+
+    def _peer(self, peer: str) -> PeerReport:
+        """With what the peer said of its own log in its last report, which ends when the peer does."""
+        seen, last = self._links.report(peer), self._view.last_report(peer)
+        if last is None:
+            return seen
+        told, at_ms = last
+        head = told.vector.get(told.origin, 0)
+        if head > (seen.heard or 0):
+            rate = seen.heard_rate
+            if rate is not None and seen.heard is not None and seen.last_contact_ms is not None:
+                rate = max(rate, 1000 * (head - seen.heard) / max(1, at_ms - seen.last_contact_ms))
+            seen = replace(seen, heard=head, heard_bytes=told.sizes.get(told.origin), heard_rate=rate)
+        return replace(seen, last_report_ms=at_ms)
 
     def problems(self) -> list[str]:
         """What keeps this cluster from doing its part; empty when nothing does."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 from omnirelay.errors import CoordinationUnavailable
 from omnirelay.failover.divergence import Decision
 from omnirelay.failover.dossier import Dossier
-from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim
+from omnirelay.failover.evidence import ClusterReport, Evidence, LastReport, LeaseClaim
 from omnirelay.failover.rebuild import Rebuild
 from omnirelay.failover.record import Failover
 from omnirelay.failover.reseed import Reseed
@@ -75,6 +75,12 @@ class MeshView:
         self.reseeds: dict[str, Reseed] = {}
         self.reseed_revisions: dict[str, int] = {}
         self._reported_at: dict[str, float] = {}
+        self._last_reports: dict[str, tuple[ClusterReport, float, int]] = {}
+        """Cluster → its newest report that was ever seen, and when: monotonic seconds, and wall milliseconds. A report
+        ends with its cluster; what it said does not."""
+        self._claimed_at: dict[str, float] = {}
+        """Namespace → when it was last seen to be claimed, monotonic seconds."""
+        self._loaded_at = 0.0
         self._answered_at: float | None = None
 
     @property
@@ -109,7 +115,9 @@ class MeshView:
                 if self._revisions.get(entry.key) != entry.revision:
                     self._set(entry.key, entry)
             self._moved(snapshot.revision)
-        self.loaded.set()
+        if not self.loaded.is_set():
+            self._loaded_at = self._clock.monotonic()
+            self.loaded.set()
         return snapshot.revision
 
     def evidence(self) -> Evidence:
@@ -124,7 +132,18 @@ class MeshView:
             locks=dict(self.locks),
             failovers=dict(self.failovers),
             coordination_lag_seconds=self.silence_seconds,
+            last_reports={name: LastReport(report, now - at) for name, (report, at, _) in self._last_reports.items()},
+            unclaimed_seconds={
+                name: now - self._claimed_at.get(name, self._loaded_at)
+                for name in self.routing.routes
+                if name not in self.leases
+            },
         )
+
+    def last_report(self, cluster: str) -> tuple[ClusterReport, int] | None:
+        """The newest report of the cluster that was ever seen, and when, by this host's wall clock."""
+        report, _, at_ms = self._last_reports.get(cluster, (None, 0.0, 0))
+        return (report, at_ms) if report is not None else None
 
     def report_age(self, cluster: str) -> float | None:
         at = self._reported_at.get(cluster)
@@ -157,10 +176,14 @@ class MeshView:
             self.cluster_revisions = _with(self.cluster_revisions, name, entry.revision if entry else None)
         elif key.startswith(REPORTS.prefix):
             cluster = REPORTS.name(key)
-            self.reports = _with(self.reports, cluster, REPORTS.decode(entry.value) if entry else None)
+            report = REPORTS.decode(entry.value) if entry else None
+            self.reports = _with(self.reports, cluster, report)
+            if report is not None:
+                self._last_reports[cluster] = (report, self._clock.monotonic(), self._clock.wall_ms())
             self._reported_at = _with(self._reported_at, cluster, self._clock.monotonic() if entry else None)
         elif key.startswith(LEASES.prefix):
             name = LEASES.name(key)
+            self._claimed_at[name] = self._clock.monotonic()
             self.leases = _with(self.leases, name, LEASES.decode(entry.value) if entry else None)
             self.lease_revisions = _with(self.lease_revisions, name, entry.revision if entry else None)
         elif key.startswith(LOCKS.prefix):

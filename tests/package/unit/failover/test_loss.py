@@ -22,8 +22,8 @@ from tests.package.unit.failover.support import ROUTING, a_descriptor, a_report
 from omnirelay.errors import LossNotAccepted, LossUnknown
 from omnirelay.failover import emergency_workflow
 from omnirelay.failover.divergence import Divergence, Fate, FencedBatch
-from omnirelay.failover.evidence import LeaseClaim
-from omnirelay.failover.loss import Tail, best_prefix, cut_off, in_reach, manifest, require_acceptance
+from omnirelay.failover.evidence import LastReport, LeaseClaim
+from omnirelay.failover.loss import Tail, best_prefix, cut_off, in_reach, manifest, never_less, require_acceptance
 from omnirelay.failover.record import Grade, LossPrediction, LossRange
 from omnirelay.model.position import START, Cursor
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
@@ -70,8 +70,20 @@ class TestPrediction:
     def test_the_highest_rate_that_anyone_saw_counts(self):
         assert the_prediction(with_view("ap-south", heard_rate=4.0)(disaster())).unheard_records == 22
 
-    def test_fm08_a_source_whose_lease_has_ended_admitted_for_one_ttl_at_most(self):
-        assert the_prediction(silent_for(600)(disaster())).unheard_seconds == TTL
+    def test_fm08_a_source_whose_claim_has_ended_admitted_nothing_since(self):
+        ended = disaster(unclaimed_seconds={"default": 590.0, "orders": 595.0})
+        found = the_prediction(silent_for(600)(ended))
+        assert (found.unheard_seconds, found.unheard_records) == (10.5, 21)
+
+    def test_a_source_that_no_cluster_could_hear_may_have_admitted_until_its_claim_ended(self):
+        """One ttl was counted, although the links to it had been cut for ten minutes."""
+        assert the_prediction(silent_for(600)(disaster())).unheard_seconds == 600.5
+
+    def test_a_source_that_still_reported_was_heard_of(self):
+        evidence = both(silent_for(600), with_view("ap-south", last_report_ms=a_report("x").at_ms - 3000))(disaster())
+        assert the_prediction(evidence).unheard_seconds == 3.5
+        own = LastReport(a_report("us-east"), 2.0)
+        assert the_prediction(replace(evidence, last_reports={"us-east": own})).unheard_seconds == 2.0
 
     def test_a_source_that_still_claims_may_have_admitted_all_the_time(self):
         found = the_prediction(silent_for(600)(disaster(leases=CLAIMED)))
@@ -79,21 +91,25 @@ class TestPrediction:
 
     def test_another_cluster_s_claim_is_not_the_source_s(self):
         taken = disaster(leases={"default": LeaseClaim("eu-west", 3)})
-        assert the_prediction(silent_for(600)(taken)).unheard_seconds == TTL
+        ended = replace(taken, unclaimed_seconds={"default": 600.5, "orders": 600.5})
+        assert the_prediction(silent_for(600)(ended)).unheard_seconds == 0
 
     def test_fm17_clocks_that_jump_make_no_negative_time(self):
         assert the_prediction(silent_for(-60)(disaster())).unheard_seconds == 0
 
     def test_the_source_s_own_report_tells_what_it_wrote(self):
         own = a_report("us-east", vector={"us-east": 60}, sizes={"us-east": 6000})
-        evidence = disaster()
-        evidence = replace(
-            evidence,
-            reports={**evidence.reports, "us-east": own},
-            report_age_seconds={**evidence.report_age_seconds, "us-east": 30.0},
-        )
-        found = the_prediction(evidence)
+        found = the_prediction(disaster(last_reports={"us-east": LastReport(own, 30.0)}))
         assert (found.held, found.heard, found.known_records, found.known_bytes) == (40, 60, 20, 2000)
+
+    def test_what_a_plan_knew_counts_when_it_is_begun_by_one_who_knows_less(self):
+        """It was predicted again without the report that had ended meanwhile, and the loss seemed to be smaller."""
+        planned = replace(the_prediction(), heard=60, known_records=20, known_bytes=2000)
+        assert never_less([the_prediction()], [planned]) == (replace(planned),)
+        further = replace(the_prediction(), held=41, known_records=2)
+        assert never_less([further], [planned]) == (replace(further, heard=60, known_records=19, known_bytes=None),)
+        assert never_less([planned], [the_prediction()]) == (planned,)
+        assert never_less([planned], []) == (planned,)
 
     def test_two_namespaces_in_one_log_are_one_prediction(self):
         both_of_them = predictions()

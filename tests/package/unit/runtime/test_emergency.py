@@ -1,13 +1,12 @@
 """An emergency among real replicators: when the old active's claim ends, what is taken over, what cannot go wrong."""
 
 import asyncio
-
 import pytest
 from tests.package.unit.runtime.mesh import TIMING, Producer, delivered, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
 
 from omnirelay.errors import GatherTimedOut, NotActive, OperationInProgress, PreflightFailed
-from omnirelay.failover.record import Grade, Limits, State
+from omnirelay.failover.record import Grade, Limits, Mode, Request, State
 from omnirelay.model.position import Cursor
 from omnirelay.ports.coordination import Delete
 from omnirelay.runtime.documents import LEASES
@@ -111,6 +110,45 @@ class TestFence:
             await mesh.until(lambda: target.admitting)
             assert zombie.admitting == {}
             await promoting
+
+    @pytest.mark.parametrize("seconds", [0.15, 0.3, 0.45])
+    @in_virtual_time
+    async def test_fm08_a_mark_that_the_store_took_long_to_write_keeps_the_zombie_s_whole_ttl(self, tmp_path, seconds):
+        """The mark's ttl ran from before it stood, and both clusters acknowledged for the difference."""
+        async with running_mesh(tmp_path) as mesh:
+            zombie, target = mesh["us-east"], mesh["eu-west"]
+            deaf(zombie)
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: target.failover(plan.id).state is State.FENCING)
+            target.client.latency_seconds = seconds
+            await mesh.until(lambda: target.failover(plan.id).revoked)
+            target.client.latency_seconds = 0.0
+            await mesh.until(lambda: target.admitting)
+            assert zombie.admitting == {}
+
+    @in_virtual_time
+    async def test_fm02_a_target_that_restarts_before_the_mark_s_time_has_begun_lets_it_begin(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            zombie, target = mesh["us-east"], mesh["eu-west"]
+            deaf(zombie)
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            grant = target.client.grant_lease
+
+            async def hangs(ttl):
+                return await (asyncio.Event().wait() if target.failover(plan.id).revoked else grant(ttl))
+
+            target.client.grant_lease = hangs
+            await mesh.until(lambda: target.failover(plan.id).revoked)
+            await target.kill()
+            await asyncio.sleep(3 * TTL)
+            assert mesh["ap-south"].replicator.view.leases["default"].lasting
+            began = mesh.now
+            await target.start()
+            await mesh.until(lambda: target.admitting)
+            assert mesh.now - began >= TTL
+            assert zombie.admitting == {}
 
     @in_virtual_time
     async def test_fm02_a_target_that_restarts_while_it_waits_waits_a_whole_ttl_again(self, tmp_path):
@@ -251,12 +289,49 @@ class TestCut:
             await source.kill()
             await asyncio.sleep(TTL)
             failover = await finish(mesh, await promote(mesh))
-            assert [(r.first, r.last, r.grade) for r in failover.manifest] == [(1, 1, Grade.PRESUMED_LOST)]
+            assert [(r.first, r.last, r.grade) for r in failover.manifest] == [(1, 2, Grade.PRESUMED_LOST)]
             source.disk = MemoryDisk(incarnation=2)
             await source.start()
             await asyncio.sleep(10.0)
             assert target.replicator.view.reports["us-east"].origin == "us-east~2"
             assert target.failover(failover.id).manifest == failover.manifest
+
+
+class TestPredictedLoss:
+    @in_virtual_time
+    async def test_what_only_the_store_heard_of_the_source_is_predicted_also_after_its_lease_has_ended(self, tmp_path):
+        """Its links had been down for a minute while it wrote and reported; with its report the loss was forgotten."""
+        async with running_mesh(tmp_path) as mesh:
+            writer = Producer(mesh["us-east"])
+            await writer.publish("a", "b", "c")
+            await mesh.settle()
+            for peer in ("eu-west", "ap-south"):
+                mesh.cut("us-east", peer)
+            for number in range(60):
+                await writer.publish(f"w{number}")
+                await asyncio.sleep(1.0)
+            await mesh.until(lambda: heard_at(mesh, "ap-south") == 63)
+            await mesh["us-east"].kill()
+            await mesh["eu-west"].kill()
+            await mesh["eu-west"].start()
+            await mesh.until(lambda: "us-east" not in mesh["ap-south"].replicator.view.leases)
+            await asyncio.sleep(60.0)
+            for name in ("ap-south", "eu-west"):
+                planner = mesh[name].replicator.failovers._planner
+                request = Request(Mode.EMERGENCY, name, ("default",), "t", "C", Limits(approvals_required=0))
+                [found] = planner.predictions(request, "us-east")
+                assert (found.held, found.heard, found.known_records) == (3, 63, 60), name
+                assert found.bounded
+                # From its last report until its claim ended, at the rate at which it wrote.
+                assert TTL - 2 < found.unheard_seconds < TTL
+                assert TTL - 2 < found.unheard_records <= TTL
+            assert mesh["ap-south"].replicator.view.evidence().unclaimed_seconds["default"] > 50
+
+
+def heard_at(mesh, name):
+    """What the cluster tells others of us-east's log."""
+    report = mesh[name].replicator.view.reports.get(name)
+    return report.peers["us-east"].heard if report else None
 
 
 class TestBarring:
