@@ -6,7 +6,6 @@ import pytest
 from tests.package.unit.failover.disasters import (
     CUTS,
     EMERGENCY,
-    TTL,
     a_survivor,
     a_view_of_the_source,
     both,

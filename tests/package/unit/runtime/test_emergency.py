@@ -1,6 +1,7 @@
 """An emergency among real replicators: when the old active's claim ends, what is taken over, what cannot go wrong."""
 
 import asyncio
+
 import pytest
 from tests.package.unit.runtime.mesh import TIMING, Producer, delivered, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
