@@ -186,6 +186,22 @@ def exact_ranges(divergence: Divergence, after: int = 0, upto: int | None = None
     return tuple(ranges)
 
 
+def kept_from(divergence: Divergence, manifests: Iterable[LossRange]) -> int | None:
+    """The first fenced record that retention must leave: all while anything is open, else what `manifests` do not tell
+    the end of yet. None if it may drop them all."""
+    if divergence.unresolved:
+        return divergence.batches[0].first_sequence
+    place = (divergence.namespace, divergence.origin, divergence.epoch)
+    told = [r for r in manifests if r.exact and (r.namespace, r.origin, r.epoch) == place]
+    for batch in divergence.batches:
+        grade = _grade(batch, divergence.decided(batch))
+        if not any(
+            r.grade is grade and r.first <= batch.first_sequence and batch.last_sequence <= r.last for r in told
+        ):
+            return batch.first_sequence
+    return None
+
+
 _GRADES = {Fate.SUPERSEDED: Grade.SUPERSEDED, Fate.REPLAYED: Grade.RECOVERED}
 _DECIDED = {Resolution.DISCARDED: Grade.DISCARDED, Resolution.EXPORTED: Grade.EXPORTED}
 

@@ -20,10 +20,12 @@ from omnirelay.failover.divergence import (
     Resolution,
     divergence_id,
     fenced_epochs,
+    kept_from,
     parse_divergence_id,
     require_comparable,
     require_open,
 )
+from omnirelay.failover.record import Mode
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind
 from omnirelay.model.record import Record
 from omnirelay.model.routing import Route
@@ -99,6 +101,21 @@ class Divergences:
     async def unresolved(self) -> list[Divergence]:
         """Those with records that nobody has decided about."""
         return [divergence for divergence in await self.all() if divergence.unresolved]
+
+    async def kept(self) -> dict[str, int]:
+        """Origin → the first fenced record that retention must leave: what is open, and what is settled until the
+        manifest tells of it. A target that is gone, which keeps the manifest, is not waited for."""
+        emergencies = [f for f in self._view.failovers.values() if f.request.mode is Mode.EMERGENCY]
+        gone = {n for f in emergencies if f.request.target not in self._view.reports for n in f.request.namespaces}
+        manifests = [range_ for failover in emergencies for range_ in failover.manifest]
+        kept: dict[str, int] = {}
+        for divergence in await self.all():
+            if divergence.namespace in gone and not divergence.unresolved:
+                continue
+            first = kept_from(divergence, manifests)
+            if first is not None:
+                kept[divergence.origin] = min(kept.get(divergence.origin, first), first)
+        return kept
 
     async def batches(self, divergence: Divergence) -> AsyncIterator[Batch]:
         """The fenced batches of data, in order, as far as they are retained: what is open is."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from omnirelay.errors import OmniRelayError, ResumePointDeleted
-from omnirelay.failover.divergence import Divergence
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.log import LogStore, Retention
@@ -39,7 +38,7 @@ class RetentionSettings:
 
 
 class Retaining:
-    """`peers` names the other members, `unresolved` the fenced records that nobody has decided about."""
+    """`peers` names the other members, `kept` for each origin the first fenced record that is still needed."""
 
     def __init__(
         self,
@@ -48,14 +47,14 @@ class Retaining:
         clock: Clock,
         settings: RetentionSettings,
         peers: Callable[[], Collection[str]],
-        unresolved: Callable[[], Awaitable[Sequence[Divergence]]],
+        kept: Callable[[], Awaitable[Mapping[str, int]]],
     ) -> None:
         self._store = log
         self._links = links
         self._clock = clock
         self._settings = settings
         self._peers = peers
-        self._unresolved = unresolved
+        self._kept = kept
         self._remembered: dict[str, VersionVector] = {}
         self._alarms: dict[str, Alarm] = {}
 
@@ -101,17 +100,11 @@ class Retaining:
 
     async def retain(self) -> None:
         """Drops what may go now. Raises StorageUnavailable."""
-        limits = self._settings
-        rule = Retention(
-            self._clock.wall_ms(), limits.max_age_ms, limits.max_bytes, limits.cap_bytes, await self._kept()
-        )
+        limits, heads = self._settings, dict(self._store.heads)
+        needed = await self._kept()
+        # What has come since the look began was not looked at: it may be fenced.
+        kept = {origin: min(needed.get(origin, head.sequence + 1), head.sequence + 1) for origin, head in heads.items()}
+        kept |= dict.fromkeys(self._store.heads.keys() - heads.keys(), 1)
+        rule = Retention(self._clock.wall_ms(), limits.max_age_ms, limits.max_bytes, limits.cap_bytes, kept)
         for origin, oldest in (await self._store.retain(rule)).items():
             _log.info("%s is retained from %d on", origin, oldest)
-
-    async def _kept(self) -> dict[str, int]:
-        """Origin → the first fenced record that nobody has decided about."""
-        kept: dict[str, int] = {}
-        for divergence in await self._unresolved():
-            first = divergence.batches[0].first_sequence
-            kept[divergence.origin] = min(kept.get(divergence.origin, first), first)
-        return kept

@@ -409,6 +409,24 @@ class TestRetention:
             assert manifest(mesh) == [(1, 2, 4, Grade.DISCARDED)]
 
     @in_virtual_time
+    async def test_i7_a_settled_tail_stays_until_the_manifest_tells_what_became_of_it(self, tmp_path):
+        """Retention dropped it as soon as it came, and the manifest said for ever that it was presumed lost."""
+        async with split_mesh(tmp_path) as mesh:
+            mesh["eu-west"].replicator.regrading._look = lambda failover: asyncio.Event().wait()
+            await Producer(mesh["eu-west"], "p").publish(*TAIL)
+            await come_back(mesh)
+            for name in mesh.sites:
+                assert await divergences(mesh, name).kept() == {"us-east": 2}, name
+            await mesh["eu-west"].kill()
+            await mesh.until(lambda: "eu-west" not in mesh["ap-south"].replicator.view.reports)
+            assert await divergences(mesh, "ap-south").kept() == {}, "who keeps the manifest is gone"
+            await mesh["eu-west"].start()
+            await mesh.until(lambda: manifest(mesh) == [(1, 2, 4, Grade.SUPERSEDED)])
+            await mesh.settle()
+            for name in mesh.sites:
+                assert await divergences(mesh, name).kept() == {}, name
+
+    @in_virtual_time
     async def test_i13_an_open_tail_is_not_replayed_once_what_came_after_it_is_not_all_there(self, tmp_path):
         """`b` may have been sent again in what was dropped: replaying it might double it."""
         async with split_mesh(tmp_path) as mesh:

@@ -70,6 +70,34 @@ async def test_fm25_what_is_held_back_counts_the_logs_of_all_clusters_and_outliv
 
 
 @in_virtual_time
+async def test_what_comes_while_retention_looks_at_what_is_needed_stays(tmp_path):
+    """A fenced tail that arrived in between was dropped before anybody had looked at it."""
+    async with running_mesh(tmp_path, retention=RetentionSettings(0, 0, 10**12)) as mesh:
+        site, writer = mesh["eu-west"], Producer(mesh["us-east"])
+        links = site.replicator.links
+
+        async def held_by_all(sequence):
+            await mesh.until(
+                lambda: all(
+                    (links.of(peer).acknowledged or {}).get("us-east", 0) >= sequence
+                    for peer in ("us-east", "ap-south")
+                )
+            )
+
+        await writer.publish("a")
+        await held_by_all(1)
+
+        async def look():
+            await writer.publish("late")
+            await held_by_all(2)
+            return {}
+
+        site.replicator.retaining._kept = look
+        await site.replicator.retaining.retain()
+        assert site.disk.origins["us-east"].floor.sequence == 1
+
+
+@in_virtual_time
 async def test_fm25_a_peer_that_catches_up_is_fine_again(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     async with running_mesh(tmp_path, retention=RetentionSettings(FOREVER_MS, 10**9, CAP_BYTES)) as mesh:
