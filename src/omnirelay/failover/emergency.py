@@ -3,16 +3,18 @@
     awaiting_approval   the plan is stored with its evidence and predicted loss
     approved            the loss is accepted in writing, or the glass is broken
     gathering           the target catches up from the most advanced cluster in reach; the source never counts
-    fencing             the source's claims are taken away; the target waits until no lease of it can still be valid
+    fencing             the source's claims are taken away; the target waits until no lease of it can still be valid, and
+                        gathers what others in reach took until then
     fenced              the target applies nothing more of the old owner's log and has taken the cut
     promoted            ownership, epoch, cut and routing changed in one compare-and-set (I8); the target admits writes
     verified            a canary went through the new active and was seen by another cluster, if one is alive
     completed           the loss manifest is written; it is graded again when the old active returns
-    aborted             undone before promotion: the source, if it lives, may claim again
+    aborted             undone before promotion: the source, if it lives, may claim again. Any cluster does it for a target
+                        that is gone
 
 The target's own replicator takes the steps from gathering to promoted, so nothing waits on whoever asked. No step waits
-on the source (I11): its lease ends by time. The cut is taken after the gather, never before: what arrives in between
-would be fenced although the new active holds it.
+on the source (I11): its lease ends by time. Until then it may acknowledge what others take, so the cut is taken after
+that, and after the gather, never before: what arrives in between would be fenced although the new active holds it.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ MACHINE: Machine[State, Event] = Machine(
         },
         State.FENCING: {
             Event.FENCED: State.FENCED,
+            Event.GATHER_EXPIRED: State.ABORTED,
             Event.ABORT: State.ABORTED,
         },
         State.FENCED: {
@@ -71,8 +74,9 @@ MACHINE: Machine[State, Event] = Machine(
 SOURCE_BARRED = frozenset({State.GATHERING, State.FENCING, State.FENCED})
 """States in which the source admits nothing and may not claim the namespaces."""
 
-TARGET_HOLDS = frozenset({State.FENCING, State.FENCED})
-"""States in which the target applies nothing of the old owner's log: the cut is being taken, or stands."""
+TARGET_HOLDS = frozenset({State.FENCED})
+"""States in which the target applies nothing of the old owner's log: the cut stands. It begins a moment earlier, where
+it takes the cut."""
 
 HOLDS_LOCK = SOURCE_BARRED | {State.PROMOTED, State.VERIFY_FAILED, State.VERIFIED}
 

@@ -16,7 +16,7 @@ from omnirelay.failover.lease import Timing
 from omnirelay.failover.modes import SOURCE_CLOSED, is_open
 from omnirelay.failover.record import DemotionToken, Failover, Mode, State
 from omnirelay.runtime.acting import Acting
-from omnirelay.runtime.emergency_role import EmergencyRole, held_origins
+from omnirelay.runtime.emergency_role import EmergencyRole
 from omnirelay.runtime.planned_role import PlannedRole
 from omnirelay.runtime.signal import Signal, first_of
 from omnirelay.runtime.verification import Verification
@@ -56,7 +56,7 @@ class Agent:
 
     async def _pass(self) -> None:
         self._keep_closed()
-        self._keep_held()
+        self._emergency.keep_held()
         # All at once: one that waits for a disk or the store must not make the others' producers wait with it, and
         # what they write shares batches of the log and transactions of the store.
         async with asyncio.TaskGroup() as group:
@@ -85,12 +85,14 @@ class Agent:
         if failover.request.target == self._acting.cluster:
             await role.as_target(failover)
             await self._verification.as_target(failover)
+        await self._emergency.as_witness(failover)
         await self._verification.as_witness(failover)
 
     def _concerned(self, failover: Failover) -> bool:
-        """Of an emergency everybody is: whoever lives may see the canary."""
+        """Everybody is, of an emergency and of what is promoted: whoever lives may see the canary, or that none comes."""
         takes_part = self._acting.cluster in (failover.source, failover.request.target)
-        return is_open(failover) and (takes_part or failover.request.mode is Mode.EMERGENCY)
+        everybody = failover.request.mode is Mode.EMERGENCY or failover.state is State.PROMOTED
+        return is_open(failover) and (takes_part or everybody)
 
     def _keep_closed(self) -> None:
         """A namespace is closed exactly while a failover takes it away from this cluster; everything else is open."""
@@ -105,11 +107,3 @@ class Agent:
             acting.ownerships.reopen(namespace)
         for namespace, target in closed.items():
             acting.ownerships.close(namespace, target)
-
-    def _keep_held(self) -> None:
-        """Nothing is applied of a log whose cut this cluster is taking: it would be fenced although it is here. That
-        goes for every earlier owner's log too: what comes late in one of them closes a hole, and the prefix jumps."""
-        view = self._acting.view
-        logs = {name: {o.origin for o in route.history} for name, route in view.routing.routes.items()}
-        held = held_origins(self._acting.cluster, view.failovers, logs) - {self._acting.sequencer.origin}
-        self._acting.sequencer.hold(held)

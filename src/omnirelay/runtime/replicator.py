@@ -134,7 +134,7 @@ class Replicator:
         )
         acting = Acting(cluster, store, self.failovers, self.view, self.sequencer, self.ownerships, clock)
         self._agent = Agent(acting, timing, world.sign)
-        self._regrading = Regrading(acting, self.divergences)
+        self.regrading = Regrading(acting, self.divergences)
         self.reporter = Reporter(
             cluster,
             store,
@@ -149,7 +149,7 @@ class Replicator:
             self.delivering.readers,
             world.tickets.source.system if world.tickets else "",
         )
-        self.retaining = Retaining(world.log, self.links, clock, retention, self._others, self.divergences.unresolved)
+        self.retaining = Retaining(world.log, self.links, clock, retention, self._others, self.divergences.kept)
         self.rebuilding = Rebuilding(cluster, world.log, self.view, self.auditor, clock)
         self.reseeding = Reseeding(cluster, self.sequencer, self.links, self.view, self.auditor, clock)
         self._mirror = AuditMirror(store, audit_copy)
@@ -199,7 +199,7 @@ class Replicator:
             self._once_loaded(self.ownerships.run_claims),
             self._once_loaded(self._agent.run),
             self._once_loaded(self._replay.run),
-            self._once_loaded(self._regrading.run),
+            self._once_loaded(self.regrading.run),
             self._once_loaded(self.tickets.run),
             self._once_loaded(self.rebuilding.run),
             self._once_loaded(self.reseeding.run),

@@ -93,8 +93,12 @@ class Reporter:
             await self._next(seen, asked)
 
     def _asked(self) -> set[tuple[str, bool]]:
-        """Emergencies whose targets wait for what every cluster holds now that the source is barred, or has stopped."""
-        return {(f.id, f.demoted) for f in self._view.failovers.values() if f.state is State.GATHERING}
+        """Emergencies whose targets wait for what every cluster holds now that the source is barred, or has stopped:
+        it has said so, or its claims are gone."""
+        failovers, claimed = self._view.failovers.values(), self._view.leases.keys()
+        barred = {(f.id, f.demoted) for f in failovers if f.state is State.GATHERING}
+        fencing = [f for f in failovers if f.state is State.FENCING]
+        return barred | {(f.id, True) for f in fencing if f.demoted or not claimed & {*f.request.namespaces}}
 
     async def _next(self, seen: int, asked: set[tuple[str, bool]]) -> None:
         end = self._clock.monotonic() + INTERVAL_SECONDS

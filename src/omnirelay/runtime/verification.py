@@ -20,12 +20,16 @@ class Verification:
         await self._open(failover)
         if failover.verify_requested_at:
             await self._write(failover)
-            await self._expire(failover)
 
     async def as_witness(self, failover: Failover) -> None:
-        """The old active of a planned failover, whose seeing proves the way back; of an emergency anybody else."""
+        """Anybody sees that it takes too long: the target may be gone. What counts as seen is what the old active of a
+        planned failover sees, for that proves the way back; in an emergency what anybody else does."""
         acting = self._acting
-        if failover.state is not State.PROMOTED or not self._counts(failover):
+        if failover.state is not State.PROMOTED:
+            return
+        if failover.verify_requested_at:
+            await self._expire(failover)
+        if not self._counts(failover):
             return
         seen = [
             namespace

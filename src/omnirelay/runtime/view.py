@@ -140,6 +140,11 @@ class MeshView:
             },
         )
 
+    def silence_of(self, cluster: str) -> float:
+        """Seconds since the cluster's last report, or, if there never was one, since this view was loaded."""
+        _, at, _ = self._last_reports.get(cluster, (None, self._loaded_at, 0))
+        return self._clock.monotonic() - at
+
     def last_report(self, cluster: str) -> tuple[ClusterReport, int] | None:
         """The newest report of the cluster that was ever seen, and when, by this host's wall clock."""
         report, _, at_ms = self._last_reports.get(cluster, (None, 0.0, 0))

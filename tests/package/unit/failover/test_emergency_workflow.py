@@ -38,7 +38,10 @@ STAGES = {
 COMMANDS = {
     "start": (lambda f: emergency_workflow.start(f, ROUTING, predictions(), "bob", at(50)), {"accepted"}),
     "gathered": (lambda f: emergency_workflow.gathered(f, CUTS, at(50)), {"gathering"}),
-    "expire_gather": (lambda f: emergency_workflow.expire_gather(f, "ap-south", at(50)), {"gathering"}),
+    "expire_gather": (
+        lambda f: emergency_workflow.expire_gather(f, "ap-south", at(50)),
+        {"gathering", "fencing", "revoked"},
+    ),
     "fence": (lambda f: emergency_workflow.fence(f, CUTS, "eu-west", at(50)), {"fencing", "revoked"}),
     "promote": (lambda f: emergency_workflow.promote(f, ROUTING, "cluster/eu-west", at(50))[0], {"fenced"}),
     "abort": (

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from tests.package.unit.runtime.mesh import TIMING, Producer, delivered, running_mesh
+from tests.package.unit.runtime.mesh import ALICE, TIMING, Producer, delivered, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
 
-from omnirelay.errors import GatherTimedOut, NotActive, OperationInProgress, PreflightFailed
+from omnirelay.errors import GatherTimedOut, NotActive, OperationInProgress, PreflightFailed, VerifyFailed
 from omnirelay.failover.record import Grade, Limits, Mode, Request, State
 from omnirelay.model.position import Cursor
 from omnirelay.ports.coordination import Delete
@@ -143,7 +143,7 @@ class TestFence:
             target.client.grant_lease = hangs
             await mesh.until(lambda: target.failover(plan.id).revoked)
             await target.kill()
-            await asyncio.sleep(3 * TTL)
+            await asyncio.sleep(TTL)
             assert mesh["ap-south"].replicator.view.leases["default"].lasting
             began = mesh.now
             await target.start()
@@ -266,15 +266,65 @@ class TestCut:
             plan = await target.plan("eu-west", break_glass=True)
             await target.step(plan, "promote", wait=0)
             await mesh.until(lambda: target.failover(plan.id).state is State.FENCING)
-            await asyncio.sleep(0.5)
+            for peer in ("eu-west", "ap-south"):
+                mesh.cut("us-east", peer)
             await Producer(zombie).publish("late")
+            failovers, go = target.replicator.failovers, asyncio.Event()
+            commit = failovers.commit_promotion
+
+            async def commit_later(*arguments):
+                await go.wait()
+                return await commit(*arguments)
+
+            failovers.commit_promotion = commit_later
+            await mesh.until(lambda: target.failover(plan.id).state is State.FENCED)
+            mesh.mend()
             await mesh.until(lambda: mesh["ap-south"].vector == {"us-east": 1})
+            await asyncio.sleep(1.0)
             assert target.vector == {}
+            go.set()
             await mesh.until(lambda: target.admitting)
             await mesh.until(lambda: target.vector.get("us-east") == 1)
             assert await delivered(target) == []
             await mesh.until(lambda: target.failover(plan.id).manifest)
             assert [(r.first, r.grade) for r in target.failover(plan.id).manifest] == [(1, Grade.FENCED)]
+
+    @in_virtual_time
+    async def test_fm12_what_a_peer_took_until_the_source_s_claim_ended_is_gathered_before_the_cut(self, tmp_path):
+        """The zombie's producer was told that a second cluster has it; the target had stopped taking it too early."""
+        async with running_mesh(tmp_path) as mesh:
+            zombie, target, peer = mesh["us-east"], mesh["eu-west"], mesh["ap-south"]
+            deaf(zombie)
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: target.failover(plan.id).state is State.FENCING)
+            sequencer = target.replicator.sequencer
+            release, sequencer.hold = sequencer.hold, lambda origins: None
+            release(frozenset({"us-east"}))
+            await Producer(zombie).publish("precious")
+            await mesh.until(lambda: peer.vector == {"us-east": 1})
+            await mesh.until(lambda: "default" not in target.replicator.view.leases)
+            await asyncio.sleep(2.0)
+            assert target.failover(plan.id).state is State.FENCING
+            release(frozenset())
+            sequencer.hold = release
+            await mesh.until(lambda: target.admitting)
+            assert await delivered(target) == ["precious"]
+            assert target.failover(plan.id).manifest == ()
+
+    @in_virtual_time
+    async def test_fm12_a_target_that_cannot_gather_again_gives_up_and_names_who_holds_more(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            zombie, target, peer = mesh["us-east"], mesh["eu-west"], mesh["ap-south"]
+            deaf(zombie)
+            plan = await target.plan("eu-west", break_glass=True)
+            promoting = asyncio.create_task(target.step(plan, "promote"))
+            await mesh.until(lambda: target.failover(plan.id) and target.failover(plan.id).state is State.FENCING)
+            slow_disk(target)
+            await Producer(zombie).publish("precious")
+            await mesh.until(lambda: peer.vector == {"us-east": 1})
+            with pytest.raises(GatherTimedOut, match="did not reach what ap-south holds within 5 s"):
+                await promoting
 
     @in_virtual_time
     async def test_a_source_that_returns_with_an_empty_disk_recovers_nothing(self, tmp_path):
@@ -366,6 +416,35 @@ class TestBarring:
             assert await mesh.claims() == {}
             assert source.admitting == {}
 
+    @pytest.mark.parametrize("state", [State.GATHERING, State.FENCING, State.FENCED])
+    @in_virtual_time
+    async def test_fm04_a_target_that_dies_before_the_promotion_does_not_bar_a_living_source_for_ever(
+        self, tmp_path, state
+    ):
+        """Nobody but the dead target could end the emergency, and nothing took writes any more."""
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            if state is not State.FENCED:
+                deaf(source)
+            if state is State.GATHERING:
+                slow_disk(target)
+                await Producer(source).publish("a")
+                await mesh.until(lambda: mesh["ap-south"].vector == {"us-east": 1})
+                await asyncio.sleep(2.0)
+            plan = await target.plan("eu-west", break_glass=True)
+            failovers = target.replicator.failovers
+            failovers.commit_promotion = asyncio.Event().wait
+            promoting = asyncio.create_task(target.step(plan, "promote"))
+            await mesh.until(lambda: target.failover(plan.id) and target.failover(plan.id).state is state)
+            promoting.cancel()
+            await target.kill()
+            died, other = mesh.now, mesh["ap-south"]
+            await mesh.until(lambda: other.failover(plan.id).state is State.ABORTED)
+            assert mesh.now - died < 3 * TTL
+            assert other.failover(plan.id).problem.startswith("eu-west has not reported for")
+            if state is State.FENCED:
+                await mesh.until(lambda: source.admitting == {"default": 1})
+
     @in_virtual_time
     async def test_a_source_that_restarts_meanwhile_does_not_claim_either(self, tmp_path):
         async with running_mesh(tmp_path) as mesh:
@@ -422,6 +501,40 @@ class TestVerification:
             await asyncio.sleep(TTL + 1)
             done = await finish(mesh, await promote(mesh))
             assert [e.actor for e in done.journal if e.event == "canary_seen"] == ["eu-west"]
+
+    @in_virtual_time
+    async def test_fm04_a_target_that_dies_before_it_was_verified_can_be_replaced_by_a_third(self, tmp_path):
+        """Its failover could neither be completed nor aborted, and held the namespace for ever."""
+        async with running_mesh(tmp_path) as mesh:
+            third = mesh["ap-south"]
+            await Producer(mesh["us-east"]).publish("a")
+            await mesh.settle()
+            await mesh["us-east"].kill()
+            await asyncio.sleep(TTL + 1)
+            first = await promote(mesh)
+            await mesh["eu-west"].kill()
+            await asyncio.sleep(TTL + 1)
+            with pytest.raises(PreflightFailed, match=first.id):
+                await third.plan("ap-south", break_glass=True)
+            with pytest.raises(VerifyFailed):
+                await third.step(first, "verify")
+            done = await third.replicator.failovers.step(first.id, "complete", ALICE, 5.0, reason="it is gone, too")
+            assert done.failover.state is State.COMPLETED
+            plan = await third.plan("ap-south", break_glass=True)
+            assert (await finish(mesh, await third.step(plan, "promote"), "ap-south")).state is State.COMPLETED
+            assert await delivered(third) == ["a"]
+
+    @in_virtual_time
+    async def test_fm04_a_planned_failover_whose_target_dies_unverified_ends_by_whoever_lives(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            source = mesh["us-east"]
+            plan = await source.plan("eu-west", mode=Mode.PLANNED)
+            for step in ("drain", "promote"):
+                plan = await source.step(plan, step)
+            await mesh["eu-west"].kill()
+            await source.kill()
+            with pytest.raises(VerifyFailed):
+                await mesh["ap-south"].step(plan, "verify")
 
 
 class TestMixedMesh:

@@ -169,5 +169,5 @@ def _limit_seconds(failover: Failover) -> float | None:
     if failover.state is State.GATHERING:
         return failover.request.limits.gather_timeout_seconds
     if failover.state is State.FENCING:
-        return 2 * TIMING.lease_ttl + 0.5
+        return 2 * TIMING.lease_ttl + 0.5 + failover.request.limits.gather_timeout_seconds
     return 0.0 if failover.state is State.FENCED else None
