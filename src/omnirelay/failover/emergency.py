@@ -3,14 +3,14 @@
     awaiting_approval   the plan is stored with its evidence and predicted loss
     approved            the loss is accepted in writing, or the glass is broken
     gathering           the target catches up from the most advanced cluster in reach; the source never counts
-    fencing             the source's claims are taken away; the target waits until no lease of it can still be valid, and
-                        gathers what others in reach took until then
+    fencing             the source's claims are taken away; the target waits until no lease of it can still be valid,
+                        and gathers what others in reach took until then
     fenced              the target applies nothing more of the old owner's log and has taken the cut
     promoted            ownership, epoch, cut and routing changed in one compare-and-set (I8); the target admits writes
     verified            a canary went through the new active and was seen by another cluster, if one is alive
     completed           the loss manifest is written; it is graded again when the old active returns
-    aborted             undone before promotion: the source, if it lives, may claim again. Any cluster does it for a target
-                        that is gone
+    aborted             undone before promotion: the source, if it lives, may claim again. Any cluster does it for a
+                        target that is gone
 
 The target's own replicator takes the steps from gathering to promoted, so nothing waits on whoever asked. No step waits
 on the source (I11): its lease ends by time. Until then it may acknowledge what others take, so the cut is taken after

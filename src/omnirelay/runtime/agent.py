@@ -89,7 +89,7 @@ class Agent:
         await self._verification.as_witness(failover)
 
     def _concerned(self, failover: Failover) -> bool:
-        """Everybody is, of an emergency and of what is promoted: whoever lives may see the canary, or that none comes."""
+        """Everybody is, of an emergency and of what is promoted: who lives may see the canary, or that none comes."""
         takes_part = self._acting.cluster in (failover.source, failover.request.target)
         everybody = failover.request.mode is Mode.EMERGENCY or failover.state is State.PROMOTED
         return is_open(failover) and (takes_part or everybody)

@@ -94,10 +94,13 @@ class Delivering:
     async def _withdrawn(self, route: Route, cut: Cursor, delivered: Cursor) -> AsyncIterator[Batch]:
         """What of the order between the cut and `delivered` this cluster holds: exactly what a reader was given
         there, if it was given it here or the old active's log has come since."""
-        for ownership in route.history:
-            if cut.epoch <= ownership.epoch <= delivered.epoch:
+        # By the history that the reader went by: what was fenced already then, it was not given.
+        known = Route(route.namespace, tuple(o for o in route.history if o.epoch <= delivered.epoch))
+        for ownership in known.history:
+            if cut.epoch <= ownership.epoch:
                 after = cut.sequence if ownership.epoch == cut.epoch else 0
-                upto = delivered.sequence if ownership.epoch == delivered.epoch else self.vector[ownership.origin]
+                end = known.valid_end(ownership.epoch)
+                upto = delivered.sequence if end is None else end
                 if upto > after:
                     async for batch in self._read(
                         route.namespace, Read(ownership.epoch, ownership.origin, after, upto)

@@ -4,15 +4,17 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from tests.package.unit.runtime.mesh import Mesh, Producer, running_mesh
+from tests.package.unit.runtime.mesh import ALICE, Mesh, Producer, running_mesh
+from tests.package.unit.runtime.test_emergency import promote
 from tests.package.unit.runtime.test_planned import move
 from tests.package.unit.runtime.virtual import in_virtual_time
 
-from omnirelay.errors import NotInstalled, ResumePointDeleted, UnknownNamespace
+from omnirelay.errors import NotInstalled, ResumePointDeleted, UnknownNamespace, VerifyFailed
 from omnirelay.model.batch import Batch
 from omnirelay.model.position import Cursor
-from omnirelay.ports.streams import Progress, SubscribeRequest
+from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest, Withdrawn
 from omnirelay.runtime.retaining import RetentionSettings
+from omnirelay.wire import codec
 
 FROM_START = SubscribeRequest("default", None, latest=False)
 
@@ -111,3 +113,46 @@ async def test_fm25_a_reader_that_is_about_to_begin_when_retention_comes_round_b
         given = await first(site)
         assert isinstance(given, Batch)
         assert given.header.first_sequence == 2
+
+
+@in_virtual_time
+async def test_i7_what_a_fence_takes_back_is_what_the_reader_was_given_and_not_what_had_been_fenced_before(tmp_path):
+    """`c` was cut off before the reader came there; it was told that `c`, which it never had, was taken back."""
+    async with running_mesh(tmp_path) as mesh:
+        first_active, second, third = (mesh[name] for name in ("us-east", "eu-west", "ap-south"))
+        await Producer(first_active).publish("a")
+        await mesh.settle()
+        for peer in ("us-east", "eu-west"):
+            mesh.cut("ap-south", peer)
+        await Producer(first_active).publish("b")
+        await mesh.until(lambda: second.vector.get("us-east") == 2)
+        mesh.cut("us-east", "eu-west")
+        await Producer(first_active).publish("c")
+        await first_active.kill()
+        await promote(mesh, "eu-west", break_glass=True)
+        await Producer(second, "q").publish("x")
+        at = Cursor(2, second.vector["eu-west"])
+        mesh.mend()
+        for peer in ("us-east", "eu-west"):
+            mesh.cut("ap-south", peer)
+        await first_active.start()
+        await mesh.until(lambda: second.vector.get("us-east") == 3)
+        await first_active.kill()
+        await second.kill()
+        [failover] = third.replicator.view.failovers.values()
+        with pytest.raises(VerifyFailed):
+            await third.step(failover, "verify")
+        await third.replicator.failovers.step(failover.id, "complete", ALICE, 5.0, reason="it is gone")
+        await promote(mesh, "ap-south", break_glass=True)
+        mesh.mend()
+        await second.start()
+        await mesh.until(lambda: second.replicator.sequencer.routes()["default"].epoch == 3)
+        taken_back = []
+        async with aclosing(await second.replicator.subscribe(SubscribeRequest("default", at, latest=False))) as told:
+            async for message in told:
+                if isinstance(message, FenceNotice):
+                    break
+                assert isinstance(message, Withdrawn)
+                taken_back += [record.value for record in codec.decode_record_set(message.batch.records)]
+        assert message == FenceNotice(Cursor(1, 1), 3)
+        assert taken_back == [b"b", b"x"]
