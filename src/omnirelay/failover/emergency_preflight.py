@@ -67,7 +67,7 @@ def _best_candidate(evidence: Evidence, request: Request, source: str) -> Check:
     reports = in_reach(evidence, source)
     if request.target not in reports:
         return Check(id, Verdict.FAIL, f"what {request.target} holds is unknown", limit, "omnirelay mesh clusters list")
-    target = reports[request.target]
+    target, behind = reports[request.target], []
     for namespace in request.namespaces:
         route = evidence.routing.routes[namespace]
         end, best = best_prefix(route, reports)
@@ -84,7 +84,9 @@ def _best_candidate(evidence: Evidence, request: Request, source: str) -> Check:
             if evidence.clusters[best].maintenance:
                 hint = f"Bring the link from {best} to {request.target} up; {best} itself is in maintenance."
             return Check(id, Verdict.FAIL, f"{seen} and does not receive from {best}", limit, hint)
-        return Check(id, Verdict.PASS, f"{seen}; it will catch up first", limit)
+        behind.append(seen)
+    if behind:
+        return Check(id, Verdict.PASS, f"{'; '.join(behind)}; it will catch up first", limit)
     return Check(id, Verdict.PASS, f"nobody in reach holds more than {request.target}", limit)
 
 

@@ -13,12 +13,14 @@ from tests.package.unit.failover.disasters import (
     with_survivor,
     with_view,
 )
-from tests.package.unit.failover.support import a_descriptor, a_link, a_report
+from tests.package.unit.failover.support import ROUTING, a_descriptor, a_link, a_report
 
 from omnirelay.failover.emergency_preflight import preflight
 from omnirelay.failover.evidence import LeaseClaim, Probe
 from omnirelay.failover.record import Verdict
 from omnirelay.model.lag import ReplicationStatus
+from omnirelay.model.position import Cursor
+from omnirelay.model.routing import Ownership, Route
 
 ORDER = [
     "coordination",
@@ -220,6 +222,22 @@ class TestBestCandidate:
     def test_fm12_where_it_can_catch_up_it_will(self):
         found = checks(further_ahead("ap-south")(disaster()))["best_candidate"]
         assert found.observed.endswith("it will catch up first")
+
+    def test_every_namespace_is_looked_at_also_behind_one_that_will_catch_up(self):
+        """The first that could catch up was taken for all of them."""
+        owners = (Ownership(4, "sa-east", "sa-east"), Ownership(5, "us-east", "us-east", Cursor(4, 10)))
+        orders = replace(ROUTING, routes={**ROUTING.routes, "orders": Route("orders", owners)})
+        evidence = further_ahead("ap-south")(disaster(routing=orders))
+        ahead = replace(a_report("sa-east"), origin="sa-east", vector={"sa-east": 10})
+        evidence = replace(
+            evidence,
+            clusters={**evidence.clusters, "sa-east": a_descriptor("sa-east")},
+            reports={**evidence.reports, "sa-east": ahead},
+            report_age_seconds={**evidence.report_age_seconds, "sa-east": 0.5},
+        )
+        found = checks(evidence)["best_candidate"]
+        assert found.status is Verdict.FAIL
+        assert found.observed == ("sa-east holds orders up to 5:0, eu-west up to 4:0 and does not receive from sa-east")
 
     def test_data_in_maintenance_is_gathered_from_but_its_cluster_is_not_proposed(self):
         evidence = both(
