@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from tests.system.support.deployments import Deployment
 from tests.system.support.playbooks import active
+from tests.system.support.waiting import until
 
+from omnirelay.client.control import ControlClient
 from omnirelay.demo.ledger import judge
 from omnirelay.demo.load import Load
 from omnirelay.demo.mesh import CLIENT, LocalMesh
@@ -46,11 +48,17 @@ def test_it_rolls_under_load_and_what_runs_already_is_left_alone(deployment: Dep
 def test_nobody_is_restarted_while_another_is_away(deployment: Deployment) -> None:
     before = deployment.processes()
     deployment.mesh.pause("ap-south")
+    with deployment.mesh.control() as client:
+        until(lambda: "ap-south" in not_ready(client), "the mesh has noticed")
     done = deployment.run(level="debug", mesh_settle_timeout=8, mesh_deploy_active=True)
     assert done.status != 0
     assert "not touched while the mesh is not level" in done.output, done.output
     assert deployment.processes() == before
     deployment.mesh.resume("ap-south")
+
+
+def not_ready(client: ControlClient) -> set[str]:
+    return {each["cluster_id"] for each in client.clusters()["clusters"] if not each["ready"]}
 
 
 def test_a_limit_is_refused_because_the_order_and_the_gate_are_the_playbooks(deployment: Deployment) -> None:
