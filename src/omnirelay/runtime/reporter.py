@@ -27,6 +27,8 @@ from omnirelay.runtime.view import MeshView
 _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
+SILENT_MS = 5000
+"""From so long a silence of a link on, what the peer's reports say tells how fast it writes."""
 LOG_FORMAT = 1
 
 
@@ -163,9 +165,9 @@ class Reporter:
         told, at_ms = last
         head = told.vector.get(told.origin, 0)
         if head > (seen.heard or 0):
-            rate = seen.heard_rate
-            if rate is not None and seen.heard is not None and seen.last_contact_ms is not None:
-                rate = max(rate, 1000 * (head - seen.heard) / max(1, at_ms - seen.last_contact_ms))
+            rate, silent_ms = seen.heard_rate, at_ms - (seen.last_contact_ms or at_ms)
+            if rate is not None and seen.heard is not None and silent_ms >= SILENT_MS:
+                rate = max(rate, 1000 * (head - seen.heard) / silent_ms)
             seen = replace(seen, heard=head, heard_bytes=told.sizes.get(told.origin), heard_rate=rate)
         return replace(seen, last_report_ms=at_ms)
 

@@ -27,3 +27,21 @@ async def test_nothing_is_told_to_be_here_that_was_not_looked_at_for_divergence(
         at_ms = site.clock.wall_ms()
         await mesh.until(lambda: view.reports["eu-west"].at_ms >= at_ms)
         assert view.reports["eu-west"].vector.get("us-east", 0) == 0
+
+
+@in_virtual_time
+async def test_a_report_that_is_a_moment_ahead_of_the_link_says_nothing_of_how_fast_the_peer_writes(tmp_path):
+    """What came within milliseconds was taken for a rate, and no loss that anybody would accept covered it."""
+    async with running_mesh(tmp_path) as mesh:
+        links, reporter = mesh["eu-west"].replicator.links, mesh["eu-west"].replicator.reporter
+        writer = Producer(mesh["us-east"])
+        for number in range(10):
+            await writer.publish(f"w{number}")
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(2.0)
+        seen, link = links.report("us-east"), links.of("us-east")
+        link.inbound.head = 1
+        assert reporter._peer("us-east").heard == 10
+        assert reporter._peer("us-east").heard_rate == seen.heard_rate
+        link.contact_ms -= 6000
+        assert 1.2 < reporter._peer("us-east").heard_rate < 1.8 > seen.heard_rate
