@@ -141,7 +141,7 @@ class EmergencyRole:
         claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
         if claimed and not failover.demoted:
             if failover.revoked:
-                await self._end_marks([n for n in claimed if acting.view.leases[n].lasting])
+                await self._end_marks([n for n in claimed if self._lasts(n)])
             elif acting.waited(failover, "expiry", self._timing.lease_ttl + EXPIRY_SLACK_SECONDS):
                 mark = LEASES.encode(LeaseClaim(failover.source, 0, revoked=True, lasting=True))
                 also: list[Write] = [Put(LEASES.key(n), mark) for n in claimed]
@@ -192,6 +192,10 @@ class EmergencyRole:
         ]
         await acting.store.transact(compares, marks)
         await acting.view.refresh()
+
+    def _lasts(self, namespace: str) -> bool:
+        mark = self._acting.view.leases.get(namespace)
+        return mark is not None and mark.lasting
 
     def _claimed(self, failover: Failover, namespace: str) -> bool:
         claim = self._acting.view.leases.get(namespace)
