@@ -89,7 +89,7 @@ def epoch_check_skipped_on_append() -> Iterator[None]:
         yield
 
 
-@_mutant("I10")
+@_mutant("I10", scenario="emergencies")
 @contextmanager
 def drain_without_deadline() -> Iterator[None]:
     with patch.object(Acting, "passed", lambda self, failover, step, began_at, seconds: False):
