@@ -32,7 +32,10 @@ options:
     description: PEM file with the private key of O(client_cert), unless that file holds it too.
     type: path
   token:
-    description: Bearer token that says who is calling. See O(client_cert) for what happens without it.
+    description:
+      - Bearer token that says who is calling. See O(client_cert) for what happens without it.
+      - The module tells it to nobody, but C(ansible-runner), and with it AWX, writes down the options of a task as they
+        were given. Use O(token_file) there, or C(no_log) on the task.
     type: str
   token_file:
     description: File with the bearer token, so that the token itself appears in no playbook, environment or job artifact.

@@ -68,7 +68,7 @@ options:
     description: PEM file with the private key of O(approver_cert), unless that file holds it too.
     type: path
   approver_token:
-    description: Bearer token of the person at the terminal.
+    description: Bearer token of the person at the terminal. Give it as O(approver_token_file) wherever a job's options are written down.
     type: str
   approver_token_file:
     description: File with the bearer token of the person at the terminal.
