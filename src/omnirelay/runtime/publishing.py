@@ -35,11 +35,13 @@ owns the namespace no more, its successor may lack them, and a producer that is 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A batch that is to be acknowledged; without `queued` it was committed before."""
+    """A batch that is to be acknowledged; without `queued` it was sent before."""
 
     batch: ProducerBatch
     ownership: Ownership
     queued: Queued | None
+    losses: int
+    """Of the sequencer, when it was decided: the first sending may be on its way still."""
     position: Position | None
     end: Cursor
     """Where in the order everything that the producer sent up to this batch ends."""
@@ -177,15 +179,15 @@ class Publishing:
     def _decide(self, session: _Session, batch: ProducerBatch) -> _Waiting:
         """Admission and queueing, with nothing in between: a drain that closes the namespace comes before or after."""
         session.require_newest()
-        ownership = self._ownerships.admit(session.namespace)
+        ownership, losses = self._ownerships.admit(session.namespace), self._sequencer.losses
         decided = self._sequencer.publish(
             ownership, session.namespace, session.producer_id, batch.producer_sequence, batch.records, batch.count
         )
         if isinstance(decided, Duplicate):
-            return _Waiting(batch, ownership, None, decided.position, decided.end)
+            return _Waiting(batch, ownership, None, losses, decided.position, decided.end)
         header = decided.batch.header
         position, end = Position(header.origin, header.first_sequence), Cursor(header.epoch, header.last_sequence)
-        return _Waiting(batch, ownership, decided, position, end)
+        return _Waiting(batch, ownership, decided, losses, position, end)
 
     async def _acknowledge(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
         async for waiting in session.waiting():
@@ -193,7 +195,7 @@ class Publishing:
                 # Shielded: the batch belongs to the log, also when this producer goes away.
                 await asyncio.shield(waiting.queued.durable)
             else:
-                await self._sequencer.settled()
+                await self._sequencer.durable(waiting.losses)
             self._ownerships.still(session.namespace, waiting.ownership.epoch)
             session.require_newest()
             await stream.send(

@@ -124,8 +124,9 @@ class Replay:
                 continue
             if number != last + 1 or self._publishing.may_send(header.namespace, producer, number):
                 producer, number = replay_producer(header), 1
+            losses = self._sequencer.losses
             decided = self._sequencer.publish(ownership, header.namespace, producer, number, records, header.count)
-            return self._sequencer.settled() if isinstance(decided, Duplicate) else decided.durable
+            return self._sequencer.durable(losses) if isinstance(decided, Duplicate) else decided.durable
 
 
 def _wanted(divergence: Divergence, batch: FencedBatch) -> bool:

@@ -76,6 +76,8 @@ class Sequencer:
         self.commit_seconds = Histogram(COMMIT_SECONDS)
         self.admitted_records = 0
         self.duplicate_batches = 0
+        self.losses = 0
+        """How often something failed that was queued, and everything behind it with it."""
 
     async def start(self) -> None:
         self._take(LogPicture(await self.log.load()))
@@ -196,6 +198,16 @@ class Sequencer:
         _, waiting = await asyncio.wait(self._queued, timeout=seconds)
         return not waiting
 
+    async def durable(self, losses: int) -> None:
+        """Returns once everything that the picture showed is durable. `losses`: as they were when it was looked at.
+
+        Raises StorageUnavailable where anything was lost since. It may have been another's; but that the log has come
+        to the same position again would prove nothing, for others' batches may have taken it.
+        """
+        await self.settled()
+        if self.losses != losses:
+            raise StorageUnavailable("the disk failed while the batch was on its way", reason="the last commit failed")
+
     # --- the queue ---------------------------------------------------------------------------------------------
 
     def _append(self, batch: Batch, guard: EpochGuard | None) -> Queued:
@@ -225,6 +237,7 @@ class Sequencer:
         self._moved.fire()
 
     def _lost(self, error: BaseException | None) -> None:
+        self.losses += 1
         if self._picture is None:
             return
         self._picture = None
