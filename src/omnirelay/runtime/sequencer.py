@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from omnirelay.errors import CorruptLog, IllegalOrigin, OmniRelayError, Overloaded, StorageUnavailable
+from omnirelay.errors import (
+    CorruptLog,
+    IllegalOrigin,
+    OmniRelayError,
+    Overloaded,
+    PositionMismatch,
+    StorageUnavailable,
+)
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
 from omnirelay.model.log_state import Seed
 from omnirelay.model.routing import Ownership, Route
@@ -39,10 +46,11 @@ REMEMBERED_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A batch on its way to the disk. `durable` ends once it is there, or raises why it will not be."""
+    """A batch on its way to the disk. `durable` ends once it is there, or raises why it will not be: StorageUnavailable
+    also for what was queued behind an append that failed, whatever failed that. Cancelling it takes nothing back."""
 
     batch: Batch
-    durable: Awaitable[None]
+    durable: asyncio.Future[None]
 
 
 class Sequencer:
@@ -212,14 +220,17 @@ class Sequencer:
 
     def _append(self, batch: Batch, guard: EpochGuard | None) -> Queued:
         queued_at = self._clock.monotonic()
-        future = asyncio.ensure_future(self.log.append(batch, guard))
+        written = asyncio.ensure_future(self.log.append(batch, guard))
+        durable = asyncio.get_running_loop().create_future()
         self.picture.queued(batch)
-        self._queued.add(future)
+        self._queued.add(written)
         self._queued_bytes += batch.size
-        future.add_done_callback(lambda done: self._finished(batch, queued_at, done))
-        return Queued(batch, future)
+        written.add_done_callback(lambda done: self._finished(batch, queued_at, done, durable))
+        return Queued(batch, durable)
 
-    def _finished(self, batch: Batch, queued_at: float, done: asyncio.Future[None]) -> None:
+    def _finished(
+        self, batch: Batch, queued_at: float, done: asyncio.Future[None], durable: asyncio.Future[None]
+    ) -> None:
         self._queued.discard(done)
         self._queued_bytes -= batch.size
         error = None if done.cancelled() else done.exception()
@@ -227,14 +238,30 @@ class Sequencer:
             if isinstance(error, StorageUnavailable | CorruptLog):
                 self._refusals[batch.header.origin] = (error.message, self._clock.monotonic())
             self._lost(error)
+            self._fail(durable, error)
             self._moved.fire()
             return
+        if not durable.done():
+            durable.set_result(None)
         self._refusals.pop(batch.header.origin, None)
         self.commit_seconds.observe(self._clock.monotonic() - queued_at)
         if batch.header.origin == self.origin:
             head = self.log.heads[self.origin]
             self.history.committed(head.sequence, head.size, self._clock.monotonic())
         self._moved.fire()
+
+    def _fail(self, durable: asyncio.Future[None], error: BaseException | None) -> None:
+        if durable.done():
+            return
+        if error is None:
+            durable.cancel()
+            return
+        if isinstance(error, PositionMismatch):
+            # The batch was numbered after one that failed, or after a picture that is not true any more: both pass.
+            reason = self._problem or error.message
+            error = StorageUnavailable(f"an append before it failed: {reason}", reason=reason)
+        durable.set_exception(error)
+        durable.exception()  # whoever waited may have gone
 
     def _lost(self, error: BaseException | None) -> None:
         self.losses += 1
