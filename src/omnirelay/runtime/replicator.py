@@ -117,7 +117,7 @@ class Replicator:
             cluster, self.sequencer, self.links, clock, timing, protocol, lambda peer: peer in self.view.clusters
         )
         self.publishing = Publishing(
-            cluster, self.sequencer, self.ownerships, self.links, self._others, max_batch_bytes, guard
+            cluster, self.sequencer, self.ownerships, self.links, clock, self._others, max_batch_bytes, guard
         )
         self.delivering = Delivering(self.sequencer, world.log, lambda: self.view.routing.routes)
         self.divergences = Divergences(

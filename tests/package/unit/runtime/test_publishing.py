@@ -97,7 +97,7 @@ class Active:
         self.ownerships = Ownerships(route)
         self.links = Links(sequencer, clock, Timing())
         self.publishing = Publishing(
-            "us-east", sequencer, self.ownerships, self.links, lambda: self.peers, 1 << 20, guard
+            "us-east", sequencer, self.ownerships, self.links, clock, lambda: self.peers, 1 << 20, guard
         )
 
     @asynccontextmanager
@@ -399,6 +399,24 @@ async def test_a_repetition_is_acknowledged_once_its_first_sending_is_durable(lo
         disk.work()
         await first
         assert (await stream.get()).duplicate
+
+
+async def test_i4_a_producer_that_opens_is_told_no_number_whose_batch_may_yet_be_lost(log, clock):
+    active = await started(log, clock)
+    disk = FailingDisk(log)
+    first = publish_aside(active, 1)
+    await disk.writing.wait()
+    stream = Stream()
+    serving = asyncio.create_task(active.publishing.serve(stream))
+    serving.add_done_callback(stream.ended)
+    stream.put(PublishOpen("default", "p", 0, 0))
+    while active.publishing.told_seconds("default", "p") is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    disk.fail()
+    with pytest.raises(StorageUnavailable):
+        await first
+    with pytest.raises(StorageUnavailable):
+        await stream.get()
 
 
 # --- the RPO guard ------------------------------------------------------------------------------------------------
