@@ -360,6 +360,13 @@ class StorageUnavailable(Unavailable):
     hint = "The log cannot be written ({reason}); free space or mend the disk: writing resumes by itself."
 
 
+class CredentialsUnreadable(Unavailable):
+    """A key or certificate of this cluster cannot be used now; details: `path`."""
+
+    code = "credentials_unreadable"
+    hint = "Put {path} in order, readable by the replicator: omnirelay replicator check-config FILE. It is tried again."
+
+
 class Overloaded(Unavailable):
     code, http, grpc = "overloaded", 429, "RESOURCE_EXHAUSTED"
     hint = "Too much is in flight; wait for acknowledgements, then go on."

@@ -122,7 +122,7 @@ class PublishOpen:
     """Other clusters that must hold a batch before it counts as remote; 0: the producer does not want to be told."""
     resends_to: int | None = None
     """The last batch that this process may send again; 0: it has sent nothing yet. What it sends beyond is new, so a
-    replay must not take these numbers. None: it may be any."""
+    replay must not take these numbers. None: what follows the last batch that the active holds is taken to be new."""
 
 
 @dataclass(frozen=True, slots=True)

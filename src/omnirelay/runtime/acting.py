@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from omnirelay.errors import StorageUnavailable
 from omnirelay.failover.record import Failover
@@ -16,7 +15,7 @@ from omnirelay.ports.coordination import CoordinationStore, Write
 from omnirelay.runtime.audit import Actor
 from omnirelay.runtime.failovers import Change, Failovers
 from omnirelay.runtime.ownership import Ownerships
-from omnirelay.runtime.sequencer import Sequencer
+from omnirelay.runtime.sequencer import Queued, Sequencer
 from omnirelay.runtime.view import MeshView
 
 _log = logging.getLogger(__name__)
@@ -24,12 +23,6 @@ _log = logging.getLogger(__name__)
 
 DISK_SECONDS = 0.5
 """What a role waits for the disk before it looks after everything else again."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    batch: Batch
-    durable: asyncio.Future[None]
 
 
 class Acting:
@@ -56,7 +49,7 @@ class Acting:
         self.was_there = False
         """Whether this process has looked at every failover before: what is new to it now has just begun."""
         self._ends: dict[tuple[str, str], float] = {}
-        self._written: dict[tuple[str, str, BatchKind], _Written] = {}
+        self._written: dict[tuple[str, str, BatchKind], Queued] = {}
         """Barriers and canaries that are not durable yet."""
 
     def now(self) -> str:
@@ -74,7 +67,7 @@ class Acting:
             ownership = self.sequencer.picture.route(namespace).current
             self.ownerships.still(namespace, ownership.epoch)
             queued = self.sequencer.control(ownership, namespace, kind, subject)
-            self._written[keys[namespace]] = _Written(queued.batch, asyncio.ensure_future(queued.durable))
+            self._written[keys[namespace]] = queued
         if new:
             await asyncio.wait([self._written[key].durable for key in keys.values()], timeout=DISK_SECONDS)
         hung = [namespace for namespace, key in keys.items() if not self._written[key].durable.done()]

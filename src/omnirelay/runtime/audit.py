@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from omnirelay.ports.coordination import Compare, CoordinationStore, Put, WatchC
 from omnirelay.runtime.convoy import Convoy, Passenger
 from omnirelay.runtime.documents import AUDIT_ENTRIES, AUDIT_HEAD, audit_key
 from omnirelay.runtime.view import RETRY_SECONDS
+
+_log = logging.getLogger(__name__)
 
 ATTEMPTS = 50
 """How often a transaction is tried again when only the chain's head moved meanwhile."""
@@ -213,6 +217,9 @@ class AuditMirror:
     def __init__(self, store: CoordinationStore, path: Path) -> None:
         self._store = store
         self._path = path
+        self._end = _End(0, 0)
+        self.problem = ""
+        """Why the copy cannot be written at the moment; empty when it can."""
 
     async def run(self) -> None:
         """Copies entries as they come until cancelled."""
@@ -228,22 +235,52 @@ class AuditMirror:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _write(self, values: Sequence[bytes]) -> None:
-        await asyncio.to_thread(self._append, values)
+        """Tries until the disk takes it: what comes meanwhile waits in the store."""
+        while True:
+            try:
+                await asyncio.to_thread(self._append, values)
+            except OSError as error:
+                if not self.problem:
+                    _log.error("%s cannot be written: %s", self._path, error)
+                self.problem = str(error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self.problem = ""
+                return
 
     def _append(self, values: Sequence[bytes]) -> None:
-        have = _last_number(self._path)
-        with self._path.open("ab") as file:
-            for value in values:
-                if json.loads(value)["number"] > have:
-                    file.write(value + b"\n")
+        """All or nothing. Raises OSError."""
+        if (size := _size(self._path)) != self._end.size:
+            self._end = _whole_lines(self._path) if size else _End(0, 0)
+        have, size = self._end.number, self._end.size
+        numbered = {int(json.loads(value)["number"]): value + b"\n" for value in values}
+        new = {number: line for number, line in numbered.items() if number > have}
+        try:
+            with self._path.open("ab") as file:
+                file.writelines(new.values())
+        except OSError:
+            if _size(self._path) > size:
+                os.truncate(self._path, size)
+            raise
+        self._end = _End(max(new, default=have), size + sum(map(len, new.values())))
 
 
-def _last_number(path: Path) -> int:
-    """Of the last whole line; a line that a crash cut short is dropped, for it comes again."""
-    if not path.exists():
-        return 0
-    content = path.read_bytes()
-    whole, _, torn = content.rpartition(b"\n")
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where a copy ends: the number of its last entry, and its bytes."""
+
+    number: int
+    size: int
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _whole_lines(path: Path) -> _End:
+    """Where the copy's last whole line ends. One that a crash cut short is cut off, for it comes again."""
+    whole, line_end, torn = path.read_bytes().rpartition(b"\n")
+    size = len(whole) + len(line_end)
     if torn:
-        path.write_bytes(whole + b"\n" if whole else b"")
-    return int(json.loads(whole.rpartition(b"\n")[2])["number"]) if whole else 0
+        os.truncate(path, size)
+    return _End(int(json.loads(whole.rpartition(b"\n")[2])["number"]) if whole else 0, size)

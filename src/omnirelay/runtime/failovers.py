@@ -25,7 +25,7 @@ from omnirelay.failover import approvals, emergency, emergency_workflow, workflo
 from omnirelay.failover.acknowledgement import acknowledgement
 from omnirelay.failover.modes import HOLDS_LOCK, is_open
 from omnirelay.failover.preflight import failed
-from omnirelay.failover.record import Approval, Check, DemotionToken, Failover, Mode, Request, State
+from omnirelay.failover.record import Approval, ApprovalSource, Check, DemotionToken, Failover, Mode, Request, State
 from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.routing import RoutingDocument
 from omnirelay.model.times import rfc3339
@@ -471,8 +471,34 @@ def _deed(action: str, after: Failover, before: Failover | None, why: str = "") 
         change_ticket=after.request.change_ticket,
         run_url=after.run_url,
         before={"state": before.state} if before else None,
-        after={"state": after.state, "plan_hash": after.plan.hash, "routing_version": after.routing_version},
+        after={
+            "state": after.state,
+            "plan_hash": after.plan.hash,
+            "routing_version": after.routing_version,
+            **_grounds(after.request),
+            **_decision(after, before),
+        },
     )
+
+
+def _grounds(request: Request) -> dict[str, Any]:
+    """What a failover rests on where that is not the usual, so that a reviewer finds it in each entry."""
+    grounds: dict[str, Any] = {}
+    if request.accept_data_loss is not None:
+        grounds["accept_data_loss"] = request.accept_data_loss
+    if request.break_glass:
+        grounds["break_glass"] = True
+    if request.approval_source is not ApprovalSource.API:
+        grounds["approval_source"] = request.approval_source
+    return grounds
+
+
+def _decision(after: Failover, before: Failover | None) -> dict[str, Any]:
+    """How the approval or refusal came that this entry is about; who and why, the entry says itself."""
+    if before is None or len(after.approvals) <= len(before.approvals):
+        return {}
+    approval = after.approvals[-1]
+    return {"decision": {"via": approval.via} | ({"ticket": approval.ticket} if approval.ticket else {})}
 
 
 def _plain(checks: tuple[Check, ...]) -> list[dict[str, Any]]:

@@ -247,7 +247,7 @@ class Inbound:
             )
         if queued is not None:
             self._links.brought(header.origin)
-            asyncio.ensure_future(queued.durable).add_done_callback(lambda done: session.settled(done, batch.size))
+            queued.durable.add_done_callback(lambda done: session.settled(done, batch.size))
 
     async def _acknowledge(self, session: _Session) -> None:
         """One acknowledgement per commit at most: it says what is durable and gives back the credit."""
@@ -302,8 +302,8 @@ class _Session:
 
     def settled(self, done: asyncio.Future[None], size: int) -> None:
         """Credit goes back when a batch is durable and not before: it bounds what waits for our disk."""
-        if not done.cancelled() and done.exception() is not None:
-            self.failure = done.exception()
+        if not done.cancelled() and done.exception() is not None and self.failure is None:
+            self.failure = done.exception()  # the first: what follows fails because of it
         self.returned(size)
 
     def returned(self, size: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from omnirelay.errors import StorageUnavailable
+from omnirelay.errors import CredentialsUnreadable, StorageUnavailable
 from omnirelay.failover import workflow
 from omnirelay.failover.planned import SOURCE_CLOSED
 from omnirelay.failover.record import Barrier, DemotionToken, Failover, State
@@ -21,6 +21,9 @@ class PlannedRole:
         self._sign = sign
         self._why: dict[str, str] = {}
         """Failover → what kept this cluster from closing, for the record of an undone drain."""
+        self._unsigned: dict[str, DemotionToken] = {}
+        """Failover → its token, as soon as the barriers are durable: they are written once, however often the rest
+        fails."""
 
     async def as_source(self, failover: Failover) -> None:
         if failover.state not in SOURCE_CLOSED:
@@ -28,6 +31,7 @@ class PlannedRole:
         acting, timeout = self._acting, failover.request.limits.drain_timeout_seconds
         if acting.passed(failover, "drain", failover.drain_started_at, timeout):
             why = self._why.pop(failover.id, "")
+            self._unsigned.pop(failover.id, None)
             await acting.change(
                 failover,
                 lambda f: workflow.expire_drain(f, acting.now(), why) if f.state in SOURCE_CLOSED else f,
@@ -36,21 +40,27 @@ class PlannedRole:
         elif failover.token is None:
             try:
                 await self._demote(failover)
-            except StorageUnavailable as error:
+            except (StorageUnavailable, CredentialsUnreadable) as error:
                 self._why[failover.id] = error.message
                 raise
             self._why.pop(failover.id, None)
 
     async def _demote(self, failover: Failover) -> None:
         """Everything admitted so far and the barriers become durable; then the token says so."""
+        if failover.id not in self._unsigned:
+            self._unsigned[failover.id] = await self._close(failover)
+        acting, token = self._acting, self._sign(self._unsigned[failover.id])
+        await acting.change(failover, lambda f: workflow.demote(f, token, acting.now()), "closed")
+        del self._unsigned[failover.id]
+
+    async def _close(self, failover: Failover) -> DemotionToken:
         acting = self._acting
         batches = await acting.controls(failover.request.namespaces, BatchKind.BARRIER, failover.id)
         barriers, digests = {}, {}
         for namespace, batch in batches.items():
             barriers[namespace] = Barrier(batch.header.origin, batch.header.epoch, batch.header.last_sequence)
             digests[batch.header.origin] = batch.digest.hex()
-        token = self._sign(DemotionToken(failover.id, failover.plan.hash, barriers, digests, acting.now()))
-        await acting.change(failover, lambda f: workflow.demote(f, token, acting.now()), "closed")
+        return DemotionToken(failover.id, failover.plan.hash, barriers, digests, acting.now())
 
     def _unbroken(self, token: DemotionToken) -> bool:
         """Nothing of an earlier epoch, which may be in another's log, is missing before the barriers (I9)."""

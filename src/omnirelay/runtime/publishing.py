@@ -13,6 +13,7 @@ from omnirelay.errors import BadRequest, BatchTooLarge, ProducerSuperseded, RpoE
 from omnirelay.model import ids
 from omnirelay.model.position import Cursor, Position
 from omnirelay.model.routing import Ownership
+from omnirelay.ports.clock import Clock
 from omnirelay.ports.streams import Duplex, ProducerBatch, PublishAck, PublishOpen, PublishOpened, PublishRemote
 from omnirelay.replication.admission import Duplicate, check_epoch
 from omnirelay.replication.durability import RemoteProgress, remote_end
@@ -35,14 +36,27 @@ owns the namespace no more, its successor may lack them, and a producer that is 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A batch that is to be acknowledged; without `queued` it was committed before."""
+    """A batch that is to be acknowledged; without `queued` it was sent before."""
 
     batch: ProducerBatch
     ownership: Ownership
     queued: Queued | None
+    losses: int
+    """Of the sequencer, when it was decided: the first sending may be on its way still."""
     position: Position | None
     end: Cursor
     """Where in the order everything that the producer sent up to this batch ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A producer that has come in an epoch has been told where its numbers go on."""
+
+    epoch: int
+    resends_to: int
+    """What it sends beyond is new in this epoch."""
+    at: float
+    """When it was told last, on the monotonic clock."""
 
 
 class Publishing:
@@ -54,6 +68,7 @@ class Publishing:
         sequencer: Sequencer,
         ownerships: Ownerships,
         links: Links,
+        clock: Clock,
         others: Callable[[], Collection[str]],
         max_batch_bytes: int,
         guard: RpoGuard | None,
@@ -63,6 +78,7 @@ class Publishing:
         self._sequencer = sequencer
         self._ownerships = ownerships
         self._links = links
+        self._clock = clock
         self._others = others
         self._max_batch_bytes = max_batch_bytes
         self._guard = guard
@@ -70,8 +86,8 @@ class Publishing:
         """Namespace and producer → its newest stream."""
         self._remote: dict[tuple[str, int], tuple[int, Cursor]] = {}
         """Namespace and copies → where what is remote ends, and as of which word of a peer; shared by all producers."""
-        self._resends_to: dict[tuple[str, str], tuple[int, int]] = {}
-        """Namespace and producer → the epoch in which it came last, and the last batch that it may send again."""
+        self._told: dict[tuple[str, str], _Told] = {}
+        """By namespace and producer."""
 
     async def serve(self, stream: Duplex[FromProducer, ToProducer]) -> None:
         """Runs until the producer goes and everything it sent is answered. Raises typed errors that end the stream."""
@@ -102,14 +118,16 @@ class Publishing:
                 del self._sessions[key]
 
     async def _serve(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
-        # A number that is still on its way to the disk may yet be lost, so it must not be confirmed.
-        await self._sequencer.settled()
         self._ownerships.still(session.namespace, session.epoch)
-        mark = self._sequencer.picture.last_of(session.namespace, session.producer_id)
+        mark, losses = self._sequencer.picture.last_of(session.namespace, session.producer_id), self._sequencer.losses
         last = mark.producer_sequence if mark else 0
         session.require_newest()
-        # From here on the numbers after `last` are the producer's: between telling it and noting it nothing may come.
-        self._note(session)
+        # From here on the numbers after `last` are the producer's: no replay takes one for anything else.
+        self._note(session, last)
+        # A number that is still on its way to the disk may yet be lost, so it must not be confirmed.
+        await self._sequencer.durable(losses)
+        self._ownerships.still(session.namespace, session.epoch)
+        session.require_newest()
         await stream.send(PublishOpened(self._cluster, session.epoch, last, self._max_batch_bytes))
         if mark:
             session.remote.acknowledged(last, mark.end)
@@ -119,19 +137,30 @@ class Publishing:
         await alongside(*loops)
 
     def may_send(self, namespace: str, producer_id: str, number: int) -> bool:
-        """Whether a producer that has come in this epoch will use the number for something new: it has been told where
-        its numbers go on, and what it may send again ends before."""
-        known = self._resends_to.get((namespace, producer_id))
-        if known is None or known[0] != self._sequencer.picture.route(namespace).epoch:
-            return False
-        return number > known[1]
+        """Whether a producer that has come in this epoch may use the number for something new: it is told where its
+        numbers go on, and what it may send again ends before."""
+        told = self._told_now(namespace, producer_id)
+        return told is not None and number > told.resends_to
 
-    def _note(self, session: _Session) -> None:
+    def told_seconds(self, namespace: str, producer_id: str) -> float | None:
+        """Since the producer was last told where its numbers go on, in this epoch; None if it has not come."""
+        told = self._told_now(namespace, producer_id)
+        return self._clock.monotonic() - told.at if told else None
+
+    def _told_now(self, namespace: str, producer_id: str) -> _Told | None:
+        told = self._told.get((namespace, producer_id))
+        return told if told and told.epoch == self._sequencer.picture.route(namespace).epoch else None
+
+    def _note(self, session: _Session, last: int) -> None:
+        """A producer that does not say what it may send again may have used any number for anything: what it was told
+        to be the next one is new. One that comes back in the same epoch may send again what it sent here, too, and
+        that is no number of the epoch before: the least that it ever said counts."""
         key = session.namespace, session.producer_id
-        if session.resends_to is None:
-            self._resends_to.pop(key, None)
-        else:
-            self._resends_to[key] = session.epoch, session.resends_to
+        resends_to = last if session.resends_to is None else session.resends_to
+        known = self._told_now(*key)
+        if known is not None:
+            resends_to = min(resends_to, known.resends_to)
+        self._told[key] = _Told(session.epoch, resends_to, self._clock.monotonic())
 
     def _check_copies(self, copies: int) -> None:
         others = len(self._others())
@@ -177,15 +206,15 @@ class Publishing:
     def _decide(self, session: _Session, batch: ProducerBatch) -> _Waiting:
         """Admission and queueing, with nothing in between: a drain that closes the namespace comes before or after."""
         session.require_newest()
-        ownership = self._ownerships.admit(session.namespace)
+        ownership, losses = self._ownerships.admit(session.namespace), self._sequencer.losses
         decided = self._sequencer.publish(
             ownership, session.namespace, session.producer_id, batch.producer_sequence, batch.records, batch.count
         )
         if isinstance(decided, Duplicate):
-            return _Waiting(batch, ownership, None, decided.position, decided.end)
+            return _Waiting(batch, ownership, None, losses, decided.position, decided.end)
         header = decided.batch.header
         position, end = Position(header.origin, header.first_sequence), Cursor(header.epoch, header.last_sequence)
-        return _Waiting(batch, ownership, decided, position, end)
+        return _Waiting(batch, ownership, decided, losses, position, end)
 
     async def _acknowledge(self, stream: Duplex[FromProducer, ToProducer], session: _Session) -> None:
         async for waiting in session.waiting():
@@ -193,7 +222,7 @@ class Publishing:
                 # Shielded: the batch belongs to the log, also when this producer goes away.
                 await asyncio.shield(waiting.queued.durable)
             else:
-                await self._sequencer.settled()
+                await self._sequencer.durable(waiting.losses)
             self._ownerships.still(session.namespace, waiting.ownership.epoch)
             session.require_newest()
             await stream.send(

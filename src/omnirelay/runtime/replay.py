@@ -1,9 +1,10 @@
 """Publishes fenced batches again, at the active cluster, as new records that say where they come from.
 
-Each is published under its producer's own number where that is the next one: a producer that sends it again later is
-then answered with a duplicate. Elsewhere it gets a producer of its own, named after the fenced batch; so it does where
-the producer has been started anew since, for then its numbers are about to be used for other records. What has been
-published is recognised by its records, so a replay that was interrupted goes on without publishing anything twice.
+Each is published under its producer's own number where that is the next one and is known to stand for this batch: a
+producer that sends it again later is then answered with a duplicate. Elsewhere it gets a producer of its own, named
+after the fenced batch; so it does where the producer has come since and has not said that it may send the number again,
+for then that is about to be used for other records. What has been published is recognised by its records, so a replay
+that was interrupted goes on without publishing anything twice.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 10.0
 """A replay begins no sooner after this cluster took the namespace over. By then every producer that lives has come, and
-has said which numbers it may send again: twice its stall timeout."""
+has said which numbers it may send again: twice its stall timeout. One that comes later has as long to send them."""
 
 
 class Replay:
@@ -58,6 +59,8 @@ class Replay:
         self._publishing = publishing
         self._with_provenance = with_provenance
         self._actor = Actor(f"cluster/{cluster}", "system")
+        self._awaited: set[str] = set()
+        """Producers that this replay has waited for."""
 
     async def run(self) -> None:
         """Carries out every replay of a namespace that this cluster owns, until cancelled."""
@@ -89,6 +92,7 @@ class Replay:
                 _log.warning("the replay ends: %s", error.message)
                 await self._end(replace(decision, reason=f"{decision.reason} ({error.message})"), divergence)
                 return
+        self._awaited.clear()
         waiting = []
         async for batch in self._divergences.batches(divergence):
             if batch.header.first_sequence in open_:
@@ -122,10 +126,22 @@ class Replay:
                     return None
                 looked = True
                 continue
+            if last < number and await self._arriving(header.namespace, producer):
+                continue
             if number != last + 1 or self._publishing.may_send(header.namespace, producer, number):
                 producer, number = replay_producer(header), 1
+            losses = self._sequencer.losses
             decided = self._sequencer.publish(ownership, header.namespace, producer, number, records, header.count)
-            return self._sequencer.settled() if isinstance(decided, Duplicate) else decided.durable
+            return self._sequencer.durable(losses) if isinstance(decided, Duplicate) else decided.durable
+
+    async def _arriving(self, namespace: str, producer: str) -> bool:
+        """Leaves a producer that has just come the time to send its batches again, once. Whether it had to."""
+        told = self._publishing.told_seconds(namespace, producer)
+        if told is None or told >= PATIENCE_SECONDS or producer in self._awaited:
+            return False
+        self._awaited.add(producer)
+        await asyncio.sleep(PATIENCE_SECONDS - told)
+        return True
 
 
 def _wanted(divergence: Divergence, batch: FencedBatch) -> bool:

@@ -117,7 +117,7 @@ class Replicator:
             cluster, self.sequencer, self.links, clock, timing, protocol, lambda peer: peer in self.view.clusters
         )
         self.publishing = Publishing(
-            cluster, self.sequencer, self.ownerships, self.links, self._others, max_batch_bytes, guard
+            cluster, self.sequencer, self.ownerships, self.links, clock, self._others, max_batch_bytes, guard
         )
         self.delivering = Delivering(self.sequencer, world.log, lambda: self.view.routing.routes)
         self.divergences = Divergences(
@@ -135,6 +135,7 @@ class Replicator:
         acting = Acting(cluster, store, self.failovers, self.view, self.sequencer, self.ownerships, clock)
         self._agent = Agent(acting, timing, world.sign)
         self.regrading = Regrading(acting, self.divergences)
+        self._mirror = AuditMirror(store, audit_copy)
         self.reporter = Reporter(
             cluster,
             store,
@@ -147,12 +148,12 @@ class Replicator:
             world.host,
             self.divergences.unresolved,
             self.delivering.readers,
+            lambda: self._mirror.problem,
             world.tickets.source.system if world.tickets else "",
         )
         self.retaining = Retaining(world.log, self.links, clock, retention, self._others, self.divergences.kept)
         self.rebuilding = Rebuilding(cluster, world.log, self.view, self.auditor, clock)
         self.reseeding = Reseeding(cluster, self.sequencer, self.links, self.view, self.auditor, clock)
-        self._mirror = AuditMirror(store, audit_copy)
         self._inbound: dict[str, asyncio.Task[None]] = {}
 
     # --- what the transport serves -----------------------------------------------------------------------------

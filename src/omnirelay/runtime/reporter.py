@@ -63,8 +63,10 @@ class Reporter:
         host: Callable[[], Host],
         unresolved: Callable[[], Awaitable[Sequence[Divergence]]],
         readers: Readers,
+        audit_problem: Callable[[], str],
         ticket_source: str = "",
     ) -> None:
+        self._audit_problem = audit_problem
         self._readers = readers
         self._ticket_source = ticket_source
         self._unresolved = unresolved
@@ -182,4 +184,6 @@ class Reporter:
         rebuilt = self._ownerships.rebuilt()
         if rebuilt is not None:
             found.append(f"log: {rebuilt.message}")
+        if problem := self._audit_problem():
+            found.append(f"copy of the audit chain: {problem}")
         return found

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from omnirelay.errors import CorruptLog, IllegalOrigin, OmniRelayError, Overloaded, StorageUnavailable
+from omnirelay.errors import (
+    CorruptLog,
+    IllegalOrigin,
+    OmniRelayError,
+    Overloaded,
+    PositionMismatch,
+    StorageUnavailable,
+)
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind, chain_digest
 from omnirelay.model.log_state import Seed
 from omnirelay.model.routing import Ownership, Route
@@ -39,10 +46,11 @@ REMEMBERED_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A batch on its way to the disk. `durable` ends once it is there, or raises why it will not be."""
+    """A batch on its way to the disk. `durable` ends once it is there, or raises why it will not be: StorageUnavailable
+    also for what was queued behind an append that failed, whatever failed that. Cancelling it takes nothing back."""
 
     batch: Batch
-    durable: Awaitable[None]
+    durable: asyncio.Future[None]
 
 
 class Sequencer:
@@ -76,6 +84,8 @@ class Sequencer:
         self.commit_seconds = Histogram(COMMIT_SECONDS)
         self.admitted_records = 0
         self.duplicate_batches = 0
+        self.losses = 0
+        """How often something failed that was queued, and everything behind it with it."""
 
     async def start(self) -> None:
         self._take(LogPicture(await self.log.load()))
@@ -196,18 +206,31 @@ class Sequencer:
         _, waiting = await asyncio.wait(self._queued, timeout=seconds)
         return not waiting
 
+    async def durable(self, losses: int) -> None:
+        """Returns once everything that the picture showed is durable. `losses`: as they were when it was looked at.
+
+        Raises StorageUnavailable where anything was lost since. It may have been another's; but that the log has come
+        to the same position again would prove nothing, for others' batches may have taken it.
+        """
+        await self.settled()
+        if self.losses != losses:
+            raise StorageUnavailable("the disk failed while the batch was on its way", reason="the last commit failed")
+
     # --- the queue ---------------------------------------------------------------------------------------------
 
     def _append(self, batch: Batch, guard: EpochGuard | None) -> Queued:
         queued_at = self._clock.monotonic()
-        future = asyncio.ensure_future(self.log.append(batch, guard))
+        written = asyncio.ensure_future(self.log.append(batch, guard))
+        durable = asyncio.get_running_loop().create_future()
         self.picture.queued(batch)
-        self._queued.add(future)
+        self._queued.add(written)
         self._queued_bytes += batch.size
-        future.add_done_callback(lambda done: self._finished(batch, queued_at, done))
-        return Queued(batch, future)
+        written.add_done_callback(lambda done: self._finished(batch, queued_at, done, durable))
+        return Queued(batch, durable)
 
-    def _finished(self, batch: Batch, queued_at: float, done: asyncio.Future[None]) -> None:
+    def _finished(
+        self, batch: Batch, queued_at: float, done: asyncio.Future[None], durable: asyncio.Future[None]
+    ) -> None:
         self._queued.discard(done)
         self._queued_bytes -= batch.size
         error = None if done.cancelled() else done.exception()
@@ -215,8 +238,11 @@ class Sequencer:
             if isinstance(error, StorageUnavailable | CorruptLog):
                 self._refusals[batch.header.origin] = (error.message, self._clock.monotonic())
             self._lost(error)
+            self._fail(durable, error)
             self._moved.fire()
             return
+        if not durable.done():
+            durable.set_result(None)
         self._refusals.pop(batch.header.origin, None)
         self.commit_seconds.observe(self._clock.monotonic() - queued_at)
         if batch.header.origin == self.origin:
@@ -224,7 +250,21 @@ class Sequencer:
             self.history.committed(head.sequence, head.size, self._clock.monotonic())
         self._moved.fire()
 
+    def _fail(self, durable: asyncio.Future[None], error: BaseException | None) -> None:
+        if durable.done():
+            return
+        if error is None:
+            durable.cancel()
+            return
+        if isinstance(error, PositionMismatch):
+            # The batch was numbered after one that failed, or after a picture that is not true any more: both pass.
+            reason = self._problem or error.message
+            error = StorageUnavailable(f"an append before it failed: {reason}", reason=reason)
+        durable.set_exception(error)
+        durable.exception()  # whoever waited may have gone
+
     def _lost(self, error: BaseException | None) -> None:
+        self.losses += 1
         if self._picture is None:
             return
         self._picture = None

@@ -388,6 +388,8 @@ async def test_an_approval_in_the_ticket_approves_the_plan_under_the_approvers_n
     assert approval["comment"] == f"in CHG-1 at {rfc3339(mesh.clock.wall_ms())}: fine"
     (entry,) = [e for e in await mesh.auditor.entries(0, 100) if e.action == "failover.approve"]
     assert (entry.actor, entry.identity_proof) == ("memory/jane", "system")
+    assert entry.after["approval_source"] == "ticket"
+    assert entry.after["decision"] == {"via": "ticket", "ticket": "CHG-1"}, "where it can be looked up"
     async with background(Agents(mesh).run()):
         assert (await mesh.step(waiting, "drain")).json()["state"] == "drained"
 

@@ -64,6 +64,7 @@ class Site:
         self.mesh, self.name = mesh, name
         self.disk = MemoryDisk()
         self.clock = LoopClock()
+        self.signer = lambda token: token
         self.replicator: Replicator
         self._running = None
         self._streams = {}
@@ -81,7 +82,7 @@ class Site:
             control_records=lambda subject: codec.encode_record_set([Record(subject.encode(), b"")]),
             with_provenance=codec.with_provenance,
             decode_records=codec.decode_record_set,
-            sign=lambda token: token,
+            sign=self.sign,
             verify=lambda token, cluster: None,
             host=lambda: Host(50, 100, self.clock.wall_ms() + 90 * 86_400_000),
             new_id=lambda _: f"fo-{next(numbers)}",
@@ -104,6 +105,9 @@ class Site:
         self.log.crash()
         await self.client.close()
         self._running = None
+
+    def sign(self, token):
+        return self.signer(token)
 
     @property
     def alive(self):

@@ -1,8 +1,13 @@
 """The audit chain as it is written: one entry beside each mutation, whoever else writes at the same time."""
 
 import asyncio
+import logging
+import resource
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
+from tests.package.unit.runtime.mesh import running_mesh
+from tests.package.unit.runtime.virtual import LoopClock, in_virtual_time
 
 from omnirelay.errors import CoordinationUnavailable
 from omnirelay.failover import audit_chain
@@ -193,3 +198,74 @@ async def test_the_mirror_is_a_copy_that_verifies_and_goes_on_after_a_crash(memo
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert audit_chain.verify_copy(path.read_bytes().splitlines(keepends=True), head.digest) is None
+
+
+@asynccontextmanager
+async def mirrored(path):
+    """A mirror that runs, and the writer of what it copies."""
+    memory = MemoryCoordination(LoopClock())
+    mirror, auditor = AuditMirror(memory.client(), path), Auditor(memory.client(), LoopClock())
+    running = asyncio.create_task(mirror.run())
+    try:
+        yield mirror, auditor
+        assert not running.done(), running.exception()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@contextmanager
+def no_file_beyond(size):
+    """Writing stops in the middle of a line, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@in_virtual_time
+async def test_fm36_a_copy_that_cannot_be_written_ended_the_replicator(tmp_path, caplog):
+    path = tmp_path / "audit.jsonl"
+    async with mirrored(path) as (mirror, auditor):
+        await tell(auditor, *"ab")
+        await asyncio.sleep(1)
+        whole = path.read_bytes()
+        with no_file_beyond(len(whole) + 50), caplog.at_level(logging.INFO, "omnirelay.runtime.audit"):
+            await tell(auditor, *"cd")
+            await asyncio.sleep(60)
+            assert path.read_bytes() == whole, "a line that was cut short makes the copy unreadable"
+            assert "File too large" in mirror.problem
+            assert len(caplog.records) == 1, "it is tried again and again, and told once"
+        await asyncio.sleep(1)
+        assert mirror.problem == ""
+        head = await auditor.head()
+        assert head.number == 4
+        assert audit_chain.verify_copy(path.read_bytes().splitlines(keepends=True), head.digest) is None
+
+
+@in_virtual_time
+async def test_the_copy_is_read_once_and_not_for_each_entry(tmp_path, monkeypatch):
+    path = tmp_path / "audit.jsonl"
+    async with mirrored(path) as (_, auditor):
+        await tell(auditor, "a")
+        await asyncio.sleep(1)
+        monkeypatch.setattr(type(path), "read_bytes", None)
+        await tell(auditor, *"bc")
+        await asyncio.sleep(1)
+        monkeypatch.undo()
+        assert len(path.read_bytes().splitlines()) == 3
+
+
+@in_virtual_time
+async def test_a_cluster_without_a_copy_says_so(tmp_path):
+    path = tmp_path / "eu-west.jsonl"
+    path.mkdir()
+    async with running_mesh(tmp_path) as mesh:
+        reports = mesh["us-east"].replicator.view.reports
+        assert mesh["eu-west"].alive
+        assert reports["eu-west"].problems == (f"copy of the audit chain: [Errno 21] Is a directory: '{path}'",)
+        path.rmdir()
+        await asyncio.sleep(3)
+        assert mesh["us-east"].replicator.view.reports["eu-west"].problems == ()

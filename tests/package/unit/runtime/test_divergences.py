@@ -4,14 +4,16 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.package.unit.runtime.mesh import ALICE, TIMING, Producer, delivered, running_mesh
+from tests.package.unit.runtime.mesh import ALICE, TIMING, Producer, delivered, records_of, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
 
 from omnirelay.errors import BadRequest, Conflict, NotFound, StorageUnavailable
 from omnirelay.failover.divergence import Resolution
 from omnirelay.failover.record import Grade, Mode, State
 from omnirelay.ports.log import Retention
+from omnirelay.ports.streams import ProducerBatch
 from omnirelay.runtime.divergences import Divergences
+from omnirelay.runtime.replay import PATIENCE_SECONDS
 from omnirelay.wire import codec
 
 TTL = TIMING.lease_ttl
@@ -288,14 +290,14 @@ class TestReplay:
             await replayed(mesh)
             assert await delivered(mesh["eu-west"]) == ["a", "x", "b", "c", "d"]
             ids = [b.header.producer_id for b in await mesh["eu-west"].log.read("eu-west", 0, 1 << 20)]
-            assert ids[-3:] == ["replay/us-east/2", "p", "p"]
+            assert ids[-3:] == ["replay/us-east/2", "replay/us-east/3", "replay/us-east/4"], "3 is the producer's next"
 
     @pytest.mark.parametrize(
         ("resends_to", "producers"),
         [
             (0, ["replay/us-east/2", "replay/us-east/3", "replay/us-east/4"]),
             (3, ["p", "p", "replay/us-east/4"]),
-            (None, ["p", "p", "p"]),
+            (None, ["replay/us-east/2", "replay/us-east/3", "replay/us-east/4"]),
         ],
         ids=["started anew", "keeps some", "does not say"],
     )
@@ -312,6 +314,91 @@ class TestReplay:
             assert [b.header.producer_id for b in await mesh["eu-west"].log.read("eu-west", 0, 1 << 20)][
                 -3:
             ] == producers
+
+    @in_virtual_time
+    async def test_i4_new_records_of_a_living_producer_were_acknowledged_as_what_had_been_replayed(self, tmp_path):
+        """It does not say what it may send again, and was told that 2 is its next number."""
+        async with split_mesh(tmp_path) as mesh:
+            living = Producer(mesh["eu-west"], "p")
+            async with living.stream() as stream:
+                await come_back(mesh)
+                await replayed(mesh)
+                await stream.send(ProducerBatch(living.last + 1, records_of("x"), 1))
+                assert not (await stream.receive()).duplicate
+            assert await delivered(mesh["eu-west"]) == ["a", "b", "c", "d", "x"]
+
+    @in_virtual_time
+    async def test_i4_what_a_producer_had_in_flight_here_was_taken_for_what_it_sent_to_the_old_active(self, tmp_path):
+        """It was started anew, and came back to send 2 again: that is no number of the epoch before."""
+        async with split_mesh(tmp_path) as mesh:
+            anew = Producer(mesh["eu-west"], "p")
+            async with anew.stream(resends_to=0):
+                pass
+            async with anew.stream(resends_to=2) as stream:
+                await come_back(mesh)
+                await replayed(mesh)
+                await stream.send(ProducerBatch(2, records_of("x"), 1))
+                assert not (await stream.receive()).duplicate
+            assert await delivered(mesh["eu-west"]) == ["a", "b", "c", "d", "x"]
+
+    @pytest.mark.parametrize("resends_to", [None, 4])
+    @in_virtual_time
+    async def test_i5_a_producer_that_has_just_come_may_send_again_before_anything_is_replayed(
+        self, tmp_path, resends_to
+    ):
+        async with split_mesh(tmp_path) as mesh:
+            await come_back(mesh)
+            await asyncio.sleep(PATIENCE_SECONDS)
+            async with Producer(mesh["eu-west"], "p").stream(resends_to) as stream:
+                await decide(mesh, Resolution.REPLAYING)
+                await asyncio.sleep(PATIENCE_SECONDS / 2)
+                for number, text in enumerate(TAIL, 2):
+                    await stream.send(ProducerBatch(number, records_of(text), 1))
+                    assert not (await stream.receive()).duplicate
+            await mesh.until(lambda: decision(mesh) is Resolution.REPLAYED)
+            assert await delivered(mesh["eu-west"]) == ["a", "b", "c", "d"]
+            assert (await the_divergence(mesh)).superseded == 3
+
+    @in_virtual_time
+    async def test_a_producer_that_comes_and_goes_holds_a_replay_up_once(self, tmp_path):
+        async with split_mesh(tmp_path) as mesh:
+            await come_back(mesh)
+
+            async def flap():
+                while True:
+                    async with Producer(mesh["eu-west"], "p").stream():
+                        await asyncio.sleep(1.0)
+
+            flapping = asyncio.create_task(flap())
+            began = mesh.now
+            await replayed(mesh)
+            flapping.cancel()
+            assert mesh.now - began < 2 * PATIENCE_SECONDS + 1
+
+    @in_virtual_time
+    async def test_i4_a_producer_is_told_no_number_that_a_replay_has_on_its_way_to_the_disk(self, tmp_path):
+        """The disk is slow; while the producer is let in, a replay took the number that it was about to be told."""
+        async with split_mesh(tmp_path) as mesh:
+            await come_back(mesh)
+            active = mesh["eu-west"]
+            await asyncio.sleep(PATIENCE_SECONDS)
+            ready = asyncio.Event()
+            active.log.before_commit = ready.wait
+            publishing = asyncio.create_task(Producer(active, "q").publish("y"))
+            await mesh.until(lambda: active.log.waiting)
+
+            async def told():
+                producer = Producer(active, "p")
+                async with producer.stream():
+                    return producer.last
+
+            opening = asyncio.create_task(told())
+            await asyncio.sleep(0.1)
+            replaying = asyncio.create_task(replayed(mesh))
+            await asyncio.sleep(1.0)
+            ready.set()
+            assert await opening == 1
+            await asyncio.gather(publishing, replaying)
 
     @in_virtual_time
     async def test_a_producer_that_sends_again_in_the_middle_of_the_replay_is_not_doubled(self, tmp_path):

@@ -10,6 +10,7 @@ from omnirelay.errors import GatherTimedOut, NotActive, OperationInProgress, Pre
 from omnirelay.failover.record import Grade, Limits, Mode, Request, State
 from omnirelay.model.position import Cursor
 from omnirelay.ports.coordination import Delete
+from omnirelay.runtime.audit import Actor
 from omnirelay.runtime.documents import LEASES
 from omnirelay.runtime.emergency_role import EXPIRY_SLACK_SECONDS
 from omnirelay.testing.memory_coordination import Fault
@@ -535,6 +536,49 @@ class TestVerification:
             await source.kill()
             with pytest.raises(VerifyFailed):
                 await mesh["ap-south"].step(plan, "verify")
+
+
+class TestAudit:
+    """Who broke the glass, or accepted a loss, could not be told from the audit chain."""
+
+    @staticmethod
+    async def told(mesh):
+        entries = await mesh["eu-west"].replicator.auditor.entries(0, 1000)
+        return [e for e in entries if e.subject.startswith("failovers/")]
+
+    @pytest.mark.parametrize(
+        ("asked", "noted"),
+        [
+            ({"break_glass": True, "accept_data_loss": None}, {"break_glass": True}),
+            ({"accept_data_loss": 10_000}, {"accept_data_loss": 10_000}),
+            ({"accept_data_loss": 0}, {"accept_data_loss": 0}),
+        ],
+    )
+    def test_each_entry_says_on_what_an_emergency_rests(self, tmp_path, asked, noted):
+        @in_virtual_time
+        async def scenario():
+            async with running_mesh(tmp_path) as mesh:
+                await mesh["us-east"].kill()
+                await asyncio.sleep(TTL + 1)
+                await finish(mesh, await promote(mesh, **asked))
+                entries = await self.told(mesh)
+                assert {"failover.plan", "failover.promote"} <= {e.action for e in entries}
+                for entry in entries:
+                    keys = {"accept_data_loss", "break_glass"} & entry.after.keys()
+                    assert {key: entry.after[key] for key in keys} == noted
+
+        scenario()
+
+    @in_virtual_time
+    async def test_a_decision_says_how_it_came_and_what_was_not_given_is_not_there(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            failovers = mesh["eu-west"].replicator.failovers
+            limits = Limits(approvals_required=1)
+            plan = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED, limits=limits)
+            await failovers.approve(plan.id, "approve", plan.plan.hash, "", "awx", Actor("token/bob", "token"))
+            planned, approved = await self.told(mesh)
+            assert planned.after.keys() == {"state", "plan_hash", "routing_version"}
+            assert approved.after == planned.after | {"state": "approved", "decision": {"via": "awx"}}
 
 
 class TestMixedMesh:

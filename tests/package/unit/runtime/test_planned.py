@@ -6,7 +6,7 @@ import pytest
 from tests.package.unit.runtime.mesh import Producer, delivered, records_of, running_mesh
 from tests.package.unit.runtime.virtual import in_virtual_time
 
-from omnirelay.errors import BadRequest, DrainTimedOut, NotActive, VerifyFailed
+from omnirelay.errors import BadRequest, CredentialsUnreadable, DrainTimedOut, NotActive, VerifyFailed
 from omnirelay.failover.record import Limits, Mode, State
 from omnirelay.model.batch import BatchKind
 from omnirelay.ports.coordination import Put
@@ -196,6 +196,43 @@ async def test_fm14_a_source_whose_disk_hangs_undoes_the_drain_in_time_and_says_
         assert [b.header.kind for b in barriers].count(BatchKind.BARRIER) == 1, "one, however often it was looked for"
         await asyncio.sleep(2.0)
         await move(mesh, "eu-west")
+
+
+class TestASourceWhoseKeyCannotBeRead:
+    @staticmethod
+    def unable():
+        """Asked again without end it gives up, so that a source that writes a barrier each time is found out."""
+        left = iter(range(100))
+
+        def sign(token):
+            assert next(left, None) is not None
+            raise CredentialsUnreadable("us-east.key cannot be read", path="us-east.key")
+
+        return sign
+
+    @in_virtual_time
+    async def test_it_tries_again_and_writes_its_barrier_once(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            source, able = mesh["us-east"], mesh["us-east"].signer
+            failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED)
+            source.signer = self.unable()
+            await mesh["eu-west"].step(failover, "drain", wait=5.0)
+            assert mesh["eu-west"].failover(failover.id).state is State.DRAINING
+            source.signer = able
+            await mesh["eu-west"].step(failover, "drain")
+            batches = await source.log.read("us-east", 0, 1 << 20)
+            assert [b.header.kind for b in batches].count(BatchKind.BARRIER) == 1
+            await mesh["eu-west"].step(failover, "promote")
+
+    @in_virtual_time
+    async def test_it_undoes_the_drain_in_time_and_says_why(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            limits = Limits(approvals_required=0, drain_timeout_seconds=3.0)
+            failover = await mesh["eu-west"].plan("eu-west", mode=Mode.PLANNED, limits=limits)
+            mesh["us-east"].signer = self.unable()
+            with pytest.raises(DrainTimedOut, match="key cannot be read"):
+                await mesh["eu-west"].step(failover, "drain")
+            await mesh.until(lambda: mesh["us-east"].admitting)
 
 
 @in_virtual_time

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from omnirelay.errors import NotActive, ProducerSuperseded, RpoExceeded, TooFewClusters
+from omnirelay.errors import NotActive, ProducerSuperseded, RpoExceeded, StorageUnavailable, TooFewClusters
 from omnirelay.failover.lease import Timing
 from omnirelay.model.position import Cursor
 from omnirelay.model.routing import Ownership, Route
@@ -57,11 +57,15 @@ class Stream:
 
     def __init__(self):
         self._to_server, self._to_producer = asyncio.Queue(), asyncio.Queue()
+        self.reading, self.answered = asyncio.Event(), asyncio.Event()
+        self.reading.set()
 
     async def receive(self):
         return await self._to_server.get()
 
     async def send(self, message):
+        self.answered.set()
+        await self.reading.wait()
         self._to_producer.put_nowait(message)
 
     def put(self, *messages):
@@ -93,7 +97,7 @@ class Active:
         self.ownerships = Ownerships(route)
         self.links = Links(sequencer, clock, Timing())
         self.publishing = Publishing(
-            "us-east", sequencer, self.ownerships, self.links, lambda: self.peers, 1 << 20, guard
+            "us-east", sequencer, self.ownerships, self.links, clock, lambda: self.peers, 1 << 20, guard
         )
 
     @asynccontextmanager
@@ -301,6 +305,118 @@ async def test_a_stream_that_ends_leaves_the_newer_one_alone(log, clock):
         pass
     async with active.producer(copies=0) as stream:
         await publish(stream, 1)
+
+
+# --- a batch sent again while its first sending is on its way -----------------------------------------------------
+
+
+class FailingDisk:
+    """Commits when it is told to, or fails to."""
+
+    def __init__(self, log):
+        self.writing, self._go, self._full = asyncio.Event(), asyncio.Event(), False
+        log.before_commit = self._commit
+
+    async def _commit(self):
+        self.writing.set()
+        await self._go.wait()
+        if self._full:
+            raise StorageUnavailable("the disk refuses: full", reason="full")
+
+    def fail(self):
+        self._full = True
+        self._go.set()
+
+    def work(self):
+        self._full = False
+        self._go.set()
+
+
+def publish_aside(active, sequence, name="p"):
+    """As a replay does, under the producer's own number."""
+    queued = active.sequencer.publish(ROUTE.current, "default", name, sequence, b"records", 1)
+    return asyncio.ensure_future(queued.durable)
+
+
+async def repeated(active, times):
+    while active.sequencer.duplicate_batches < times:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def test_i4_a_repetition_was_acknowledged_although_the_first_sending_had_just_failed_on_disk(log, clock):
+    active = await started(log, clock)
+    async with active.producer(copies=0) as stream:
+        disk = FailingDisk(log)
+        first = publish_aside(active, 1)
+        await disk.writing.wait()
+        stream.put(batch(1))
+        await repeated(active, 1)
+        disk.fail()
+        with pytest.raises(StorageUnavailable):
+            await first
+        with pytest.raises(StorageUnavailable) as refused:
+            await stream.get()
+        assert refused.value.retryable
+
+
+async def test_i4_a_repetition_is_not_acknowledged_because_another_batch_has_come_to_its_place(log, clock):
+    """The producer was slow to read, and by the time its acknowledgement was due the log had gone on."""
+    active = await started(log, clock)
+    async with active.producer(copies=0) as stream:
+        await publish(stream, 1)
+        stream.reading.clear()
+        stream.answered.clear()
+        stream.put(batch(1))
+        await stream.answered.wait()
+        disk = FailingDisk(log)
+        first = publish_aside(active, 2)
+        await disk.writing.wait()
+        stream.put(batch(2))
+        await repeated(active, 2)
+        disk.fail()
+        with pytest.raises(StorageUnavailable):
+            await first
+        disk.work()
+        while active.sequencer.problem:
+            clock.now += 1
+            await asyncio.sleep(0)
+        await publish_aside(active, 1, "other")
+        stream.reading.set()
+        assert (await stream.get()).producer_sequence == 1
+        with pytest.raises(StorageUnavailable):
+            await stream.get()
+
+
+async def test_a_repetition_is_acknowledged_once_its_first_sending_is_durable(log, clock):
+    active = await started(log, clock)
+    async with active.producer(copies=0) as stream:
+        disk = FailingDisk(log)
+        first = publish_aside(active, 1)
+        await disk.writing.wait()
+        stream.put(batch(1))
+        await repeated(active, 1)
+        assert stream.unread == 0
+        disk.work()
+        await first
+        assert (await stream.get()).duplicate
+
+
+async def test_i4_a_producer_that_opens_is_told_no_number_whose_batch_may_yet_be_lost(log, clock):
+    active = await started(log, clock)
+    disk = FailingDisk(log)
+    first = publish_aside(active, 1)
+    await disk.writing.wait()
+    stream = Stream()
+    serving = asyncio.create_task(active.publishing.serve(stream))
+    serving.add_done_callback(stream.ended)
+    stream.put(PublishOpen("default", "p", 0, 0))
+    while active.publishing.told_seconds("default", "p") is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    disk.fail()
+    with pytest.raises(StorageUnavailable):
+        await first
+    with pytest.raises(StorageUnavailable):
+        await stream.get()
 
 
 # --- the RPO guard ------------------------------------------------------------------------------------------------

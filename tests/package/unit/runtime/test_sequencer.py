@@ -1,11 +1,13 @@
 """The one place where batches join a log: what is on its way, and what is held back."""
 
 import asyncio
+import logging
 
 import pytest
+from tests.package.unit.runtime.mesh import Producer, running_mesh
 from tests.package.unit.runtime.virtual import LoopClock, in_virtual_time
 
-from omnirelay.errors import StorageUnavailable
+from omnirelay.errors import EpochMoved, StorageUnavailable
 from omnirelay.model.batch import Batch
 from omnirelay.model.routing import Ownership, Route
 from omnirelay.model.version_vector import VersionVector
@@ -27,12 +29,25 @@ async def started():
     log.before_commit = a_moment
     sequencer = Sequencer(log, "us-east", LoopClock(), encode_header, str.encode)
     await sequencer.start()
-    await sequencer.install({"default": ROUTE})
+    await sequencer.install({"default": ROUTE, "orders": Route("orders", ROUTE.history)})
     return sequencer
 
 
-def publish(sequencer, number):
-    return sequencer.publish(ROUTE.current, "default", "p", number, b"records", 1)
+def publish(sequencer, number, namespace="default"):
+    return sequencer.publish(ROUTE.current, namespace, "p", number, b"records", 1)
+
+
+class FullDisk:
+    """Refuses what is being written once it is told to, when more has been queued behind."""
+
+    def __init__(self, log):
+        self.writing, self.refuse = asyncio.Event(), asyncio.Event()
+        log.before_commit = self._commit
+
+    async def _commit(self):
+        self.writing.set()
+        await self.refuse.wait()
+        raise StorageUnavailable("the log's disk refuses: full", reason="full")
 
 
 @in_virtual_time
@@ -88,6 +103,7 @@ async def test_fm36_a_disk_that_takes_no_writes_stops_no_reader():
         raise StorageUnavailable("the log's disk refuses: no space")
 
     sequencer.log.before_commit = no_space
+    sequencer.log.load = asyncio.Event().wait
     with pytest.raises(StorageUnavailable):
         await publish(sequencer, 2).durable
     with pytest.raises(StorageUnavailable):
@@ -97,3 +113,65 @@ async def test_fm36_a_disk_that_takes_no_writes_stops_no_reader():
     assert isinstance(first, Batch)
     assert first.header.last_sequence == 1
     await reading.aclose()
+
+
+@in_virtual_time
+async def test_fm36_a_batch_behind_one_that_the_disk_refused_was_told_that_it_could_never_succeed():
+    """It was `position_mismatch`, which is final and names the log's head instead of the disk."""
+    sequencer = await started()
+    disk = FullDisk(sequencer.log)
+    first = publish(sequencer, 1)
+    await disk.writing.wait()
+    behind = publish(sequencer, 1, "orders")
+    disk.refuse.set()
+    with pytest.raises(StorageUnavailable, match="disk refuses: full"):
+        await first.durable
+    with pytest.raises(StorageUnavailable) as refused:
+        await behind.durable
+    assert refused.value.retryable
+    assert "disk refuses: full" in refused.value.operator_hint
+
+
+@in_virtual_time
+async def test_a_batch_behind_one_of_an_epoch_that_has_ended_is_told_to_try_again():
+    sequencer = await started()
+    moved = Route("default", (*ROUTE.history, Ownership(2, "eu-west", "eu-west")))
+    await sequencer.log.install({"default": moved})
+    first, behind = publish(sequencer, 1), publish(sequencer, 1, "orders")
+    with pytest.raises(EpochMoved):
+        await first.durable
+    with pytest.raises(StorageUnavailable, match="before it"):
+        await behind.durable
+    await sequencer.settled()
+    await asyncio.sleep(1.0)
+    await publish(sequencer, 1, "orders").durable
+
+
+@in_virtual_time
+async def test_whoever_gives_up_waiting_for_a_batch_takes_nothing_from_the_others():
+    sequencer = await started()
+    first, behind = publish(sequencer, 1), publish(sequencer, 2)
+    waiting = asyncio.ensure_future(first.durable)
+    waiting.cancel()
+    await behind.durable
+    assert sequencer.losses == 0
+    assert sequencer.log_vector() == VersionVector({"us-east": 2})
+
+
+@in_virtual_time
+async def test_fm36_a_receiver_whose_disk_is_full_named_the_position_and_not_the_disk(tmp_path, caplog):
+    async with running_mesh(tmp_path) as mesh:
+        receiver, producer = mesh["eu-west"], Producer(mesh["us-east"])
+        disk = FullDisk(receiver.log)
+        await producer.publish("a")
+        await disk.writing.wait()
+        await producer.publish("b")
+        await mesh.until(lambda: receiver.log.waiting == 2)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "omnirelay.runtime.inbound"):
+            disk.refuse.set()
+            await mesh.until(lambda: not receiver.replicator.links.of("us-east").receiving)
+        told = [r.getMessage() for r in caplog.records if r.name == "omnirelay.runtime.inbound"]
+        assert told == ["us-east: the log's disk refuses: full"]
+        receiver.log.before_commit = mesh["us-east"].log.before_commit
+        await mesh.settle()
