@@ -286,7 +286,7 @@ class TokenInvalid(Refused):
 
 class ClusterInUse(Refused):
     code = "cluster_in_use"
-    hint = "Move the namespaces {namespaces} to another cluster first: omnirelay mesh clusters promote TARGET"
+    hint = "Move the namespaces {namespaces} to another cluster first: omnirelay mesh clusters promote TARGET{how}"
 
 
 class LogNotLost(Refused):
@@ -449,7 +449,7 @@ class LogRebuilt(HistoryError):
     code, http, grpc = "log_rebuilt", 409, "FAILED_PRECONDITION"
     hint = (
         "{origin} must not write sequences again that others hold: restore its data directory; or promote another "
-        "cluster (omnirelay mesh clusters promote TARGET --emergency) and begin a new log: "
+        "cluster (omnirelay mesh clusters promote TARGET --emergency --break-glass REASON) and begin a new log: "
         "omnirelay mesh clusters rebuild {cluster}"
     )
 

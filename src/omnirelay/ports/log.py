@@ -6,7 +6,7 @@ position, epoch and durability in one transaction (I2, I3, I4), so that it can a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,14 +29,21 @@ class EpochGuard:
 @dataclass(frozen=True, slots=True)
 class Retention:
     """What may be dropped. A batch goes when it is older than `max_age_ms` or the log is larger than `max_bytes`,
-    and every cursor has passed it, or `cap_bytes` is exceeded."""
+    and every cursor that counts has passed it, or `cap_bytes` is exceeded."""
 
     now_ms: int
     max_age_ms: int
     max_bytes: int
     cap_bytes: int
+    peers: Collection[str] | None = None
+    """Whose cursors count: one that left the mesh is waited for no longer. All, where it is None."""
     keep_from: Mapping[str, int] = field(default_factory=dict)
     """Origin → first sequence that stays whatever the cap: a fenced record that nobody has decided about (I7)."""
+
+    def passed(self, cursors: Mapping[str, VersionVector], origin: str, sequence: int) -> bool:
+        """Whether every cursor that counts has passed the place."""
+        counted = (vector for peer, vector in cursors.items() if self.peers is None or peer in self.peers)
+        return all(vector[origin] >= sequence for vector in counted)
 
 
 class LogStore(Protocol):

@@ -207,7 +207,7 @@ class Clusters:
         owned = self._view.routing.owned_by(cluster)
         if owned:
             names = ", ".join(owned)
-            raise ClusterInUse(f"{cluster} owns {names}", cluster=cluster, namespaces=names)
+            raise ClusterInUse(f"{cluster} owns {names}", cluster=cluster, namespaces=names, how="")
         for failover in self._view.failovers.values():
             if failover.state in HOLDS_LOCK and _takes_part(cluster, failover):
                 raise OperationInProgress(

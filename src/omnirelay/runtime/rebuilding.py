@@ -25,6 +25,8 @@ from omnirelay.runtime.view import MeshView
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 20
+BY_FORCE = " --emergency --break-glass REASON"
+"""A cluster that has lost its log cannot drain, and yet lives."""
 
 
 class Restart(Exception):
@@ -86,7 +88,9 @@ class Rebuilding:
         names = ", ".join(owned or (name for failover in moved for name in failover.request.namespaces))
         if names:
             why = f"{cluster} owns {names}" if owned else f"failover {moved[0].id} moves {names}"
-            raise ClusterInUse(f"{why}; its new log cannot go on with that", cluster=cluster, namespaces=names)
+            raise ClusterInUse(
+                f"{why}; its new log cannot go on with that", cluster=cluster, namespaces=names, how=BY_FORCE
+            )
         number = next_incarnation(cluster, view.routing, view.reports)
         now = rfc3339(self._clock.wall_ms())
         return Rebuild(cluster, report.origin, number, actor.principal, now, change_ticket, reason)
@@ -109,8 +113,12 @@ class Rebuilding:
         """Durable here first: a process that dies in between finds the number taken, and only tells."""
         restart = rebuild.incarnation > self._store.incarnation
         if restart:
-            if self._view.routing.owned_by(self._cluster):
-                raise ClusterInUse(f"{self._cluster} owns namespaces again", cluster=self._cluster)
+            owned = self._view.routing.owned_by(self._cluster)
+            if owned:
+                names = ", ".join(owned)
+                raise ClusterInUse(
+                    f"{self._cluster} owns {names} again", cluster=self._cluster, namespaces=names, how=BY_FORCE
+                )
             await self._store.rebuilt(rebuild.incarnation)
         key = REBUILDS.key(self._cluster)
         compares = [Compare(key, self._view.rebuild_revisions[self._cluster])]

@@ -105,6 +105,8 @@ class Retaining:
         # What has come since the look began was not looked at: it may be fenced.
         kept = {origin: min(needed.get(origin, head.sequence + 1), head.sequence + 1) for origin, head in heads.items()}
         kept |= dict.fromkeys(self._store.heads.keys() - heads.keys(), 1)
-        rule = Retention(self._clock.wall_ms(), limits.max_age_ms, limits.max_bytes, limits.cap_bytes, kept)
+        # A mesh without members is one that this cluster does not see: then whoever has a cursor counts.
+        peers = frozenset(self._peers()) or None
+        rule = Retention(self._clock.wall_ms(), limits.max_age_ms, limits.max_bytes, limits.cap_bytes, peers, kept)
         for origin, oldest in (await self._store.retain(rule)).items():
             _log.info("%s is retained from %d on", origin, oldest)

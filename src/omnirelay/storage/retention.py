@@ -33,7 +33,7 @@ def droppable(
         origin = min(open_origins, key=lambda o: (oldest[o][going[o]].commit_time_ms, o))
         batch = oldest[origin][going[origin]]
         due = rule.now_ms - batch.commit_time_ms > rule.max_age_ms or total > rule.max_bytes
-        passed = all(vector[origin] >= batch.last_sequence for vector in cursors.values())
+        passed = rule.passed(cursors, origin, batch.last_sequence)
         kept = origin in rule.keep_from and batch.last_sequence >= rule.keep_from[origin]
         if kept or (not (due and passed) and total <= rule.cap_bytes):
             open_origins.discard(origin)

@@ -221,7 +221,7 @@ class MemoryLog:
     def _may_go(self, batch: Batch, total: int, rule: Retention) -> bool:
         header = batch.header
         due = rule.now_ms - header.commit_time_ms > rule.max_age_ms or total > rule.max_bytes
-        passed = all(vector[header.origin] >= header.last_sequence for vector in self._disk.cursors.values())
+        passed = rule.passed(self._disk.cursors, header.origin, header.last_sequence)
         kept = header.origin in rule.keep_from and header.last_sequence >= rule.keep_from[header.origin]
         return not kept and ((due and passed) or total > rule.cap_bytes)
 

@@ -175,12 +175,14 @@ class Mesh:
         await self.put(LEASES.key(namespace), LEASES.encode(LeaseClaim(cluster, epoch)))
 
     async def strike(self) -> None:
-        """us-east dies: its report and its leases end, and what the others heard of it last is 3 records ahead."""
+        """us-east dies: its report and its leases end, and what the others heard of it last is 3 records ahead. This
+        cluster has been started since, and knows of it by them alone."""
         gone = [Delete(REPORTS.key("us-east")), *(Delete(LEASES.key(name)) for name in self.view.routing.routes)]
         await self.store.transact([], gone)
         for name in ("eu-west", "ap-south"):
             await self.put(REPORTS.key(name), REPORTS.encode(a_survivor(name)))
         await self.view.refresh()
+        self.view._last_reports.pop("us-east")
 
     async def planned(self, **changes: object) -> dict:
         answer = await self.call("alice", "POST", "/control/failovers", json={**PLAN, **changes})

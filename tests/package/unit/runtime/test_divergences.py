@@ -477,7 +477,7 @@ async def retain(mesh, name, *origins):
     """Everything of these origins is dropped, and the cluster starts again."""
     site = mesh[name]
     kept = dict.fromkeys(site.vector.keys() - set(origins), 1)
-    await site.log.retain(Retention(site.clock.wall_ms() + 10**9, 0, 10**12, 10**12, kept))
+    await site.log.retain(Retention(site.clock.wall_ms() + 10**9, 0, 10**12, 10**12, keep_from=kept))
     await site.kill()
     await site.start()
     await asyncio.sleep(5.0)
@@ -554,7 +554,7 @@ class TestRetention:
             await mesh.until(lambda: manifest(mesh) == [(1, 2, 2, Grade.SUPERSEDED), (1, 3, 4, Grade.FENCED)])
             site = mesh["eu-west"]
             kept = {"us-east": 3, "eu-west": 1}
-            await site.log.retain(Retention(site.clock.wall_ms() + 10**9, 0, 10**12, 10**12, kept))
+            await site.log.retain(Retention(site.clock.wall_ms() + 10**9, 0, 10**12, 10**12, keep_from=kept))
             assert site.disk.origins["us-east"].floor.sequence == 2
             found = [b async for b in divergences(mesh).batches(await the_divergence(mesh))]
             assert [batch.header.first_sequence for batch in found] == [3, 4]

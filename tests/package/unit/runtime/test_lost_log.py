@@ -107,6 +107,10 @@ async def test_fm35_a_rebuild_is_refused_while_the_cluster_owns_something_and_wh
         with pytest.raises(ClusterInUse) as refused:
             await ask(mesh["eu-west"])
         assert refused.value.details["namespaces"] == "default"
+        assert refused.value.operator_hint == (
+            "Move the namespaces default to another cluster first: "
+            "omnirelay mesh clusters promote TARGET --emergency --break-glass REASON"
+        )
         for missing in (("", "why"), ("CHG-7", " ")):
             with pytest.raises(BadRequest):
                 await mesh["eu-west"].replicator.rebuilding.request("us-east", *missing, ALICE)

@@ -98,6 +98,24 @@ async def test_what_comes_while_retention_looks_at_what_is_needed_stays(tmp_path
 
 
 @in_virtual_time
+async def test_fm25_a_cluster_that_was_removed_from_the_mesh_holds_nothing_back(tmp_path):
+    """What it had not confirmed filled the others' disks up to the cap."""
+    async with running_mesh(tmp_path, retention=RetentionSettings(-1, 0, 10**12)) as mesh:
+        site = mesh["us-east"]
+        await Producer(site).publish("a")
+        await mesh.settle()
+        await mesh["ap-south"].kill()
+        await Producer(site).publish("b")
+        await mesh.until(lambda: (site.replicator.links.of("eu-west").acknowledged or {}).get("us-east") == 2)
+        await site.replicator.retaining.retain()
+        assert site.disk.origins["us-east"].floor.sequence == 1
+        stored = site.replicator.clusters.get("ap-south")
+        await site.replicator.clusters.delete("ap-south", stored.revision, "CHG-7", ALICE)
+        await site.replicator.retaining.retain()
+        assert site.disk.origins["us-east"].floor.sequence == 2
+
+
+@in_virtual_time
 async def test_fm25_a_peer_that_catches_up_is_fine_again(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     async with running_mesh(tmp_path, retention=RetentionSettings(FOREVER_MS, 10**9, CAP_BYTES)) as mesh:
