@@ -424,7 +424,10 @@ class DrainTimedOut(Incomplete):
 
 class VerifyFailed(Incomplete):
     code, http = "verify_failed", 409
-    hint = "Writes go to {target}; mend reverse replication, then: omnirelay mesh failovers resume {failover_id}"
+    hint = (
+        "Writes go to {target}; mend reverse replication, then: omnirelay mesh failovers resume {failover_id}. "
+        "Where that cannot be mended: omnirelay mesh failovers complete {failover_id} --reason REASON"
+    )
 
 
 # --- HistoryError ---------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ TICKET_POLL_SECONDS = 0.2
 
 @click.group
 def failovers() -> None:
-    """Failovers: watch, approve, resume, abort, report."""
+    """Failovers: watch, approve, resume, abort, complete, report."""
 
 
 @failovers.command("list")
@@ -103,6 +103,16 @@ def abort(session: Session, failover_id: str, reason: str) -> None:
     answer = session.client.step(failover_id, "abort", reason=reason)
     while not answer.done:
         answer = session.client.step(failover_id, "abort", reason=reason)
+    _say_state(session, answer.failover)
+
+
+@failovers.command
+@click.argument("failover_id")
+@click.option("--reason", required=True, help="Why nobody waits for it; stays in the record.")
+@connected
+def complete(session: Session, failover_id: str, reason: str) -> None:
+    """Close a failover that could not be verified, for instance because its target is gone, too. Takes mesh.admin."""
+    answer = session.client.step(failover_id, "complete", reason=reason)
     _say_state(session, answer.failover)
 
 

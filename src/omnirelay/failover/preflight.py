@@ -212,10 +212,18 @@ def no_other(evidence: Evidence, request: Request, source: str) -> Check:
     for namespace in request.namespaces:
         holder = evidence.locks.get(namespace)
         if holder is not None:
-            return _fail(
-                "no_other_failover", f"{holder} holds {namespace}", "none", f"omnirelay mesh failovers show {holder}"
-            )
+            return _fail("no_other_failover", f"{holder} holds {namespace}", "none", _way_out(evidence, holder))
     return _ok("no_other_failover", "none", "none")
+
+
+def _way_out(evidence: Evidence, holder: str) -> str:
+    other = evidence.failovers.get(holder)
+    if other is None or not other.routing_version:
+        return f"omnirelay mesh failovers show {holder}"
+    return (
+        f"omnirelay mesh failovers resume {holder}. If {other.request.target} is gone, too, that ends with a "
+        f"verification that failed; then: omnirelay mesh failovers complete {holder} --reason REASON"
+    )
 
 
 def _cooldown(evidence: Evidence, request: Request, source: str) -> Check:

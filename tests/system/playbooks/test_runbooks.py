@@ -127,6 +127,17 @@ def an_emergency_was_interrupted(story: Story) -> None:
     story.failover = Driver(story.mesh, target).plan(emergency(target, NAMESPACES, **broken))["id"]
 
 
+def the_new_active_died_unverified(story: Story) -> None:
+    """By a failover that was promoted, and nothing more."""
+    mesh, source = story.mesh, active(story.mesh)
+    target = next(c for c in mesh.clusters if mesh.members[c].running and c != source)
+    driver = Driver(mesh, source)
+    story.failover = driver.plan(emergency(target, NAMESPACES, break_glass=True, accept_data_loss=None))["id"]
+    with driver.client() as client:
+        until(lambda: client.step(story.failover, "promote").done, f"{target} is promoted")
+    mesh.kill(target)
+
+
 def the_old_active_is_back(story: Story) -> None:
     """After an emergency, with what was cut off."""
     source, target = active(story.mesh), passive(story.mesh)
@@ -242,6 +253,7 @@ SITUATIONS: Mapping[str, Callable[[Story], None]] = {
     "the active is gone": the_active_is_gone,
     "still so": still_so,
     "an emergency was interrupted": an_emergency_was_interrupted,
+    "the new active died unverified": the_new_active_died_unverified,
     "the old active is back": the_old_active_is_back,
     "something is open": something_is_open,
     "the active has lost its log": the_active_has_lost_its_log,

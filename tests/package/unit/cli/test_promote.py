@@ -163,6 +163,16 @@ def test_approve_deny_abort(api, run):
     assert run("mesh", "failovers", "approve", "fo-1", "--yes").exit_code == 4
 
 
+def test_what_could_not_be_verified_is_closed_for_a_reason(api, run):
+    api.approve_after = 0
+    run(*PROMOTE, "--yes")
+    api.failovers["fo-1"]["state"] = "verify_failed"
+    assert run("mesh", "failovers", "complete", "fo-1").exit_code == 2, "needs a reason"
+    assert run("mesh", "failovers", "complete", "fo-1", "--reason", "eu-west burns").exit_code == 0
+    asked = [body for _, path, _, body, _ in api.requests if path.endswith("/complete")][-1]
+    assert (asked, api.failovers["fo-1"]["state"]) == ({"reason": "eu-west burns"}, "completed")
+
+
 def test_list_show_watch_report(api, run):
     run(*PROMOTE, "--yes", "--approval-timeout", "0")
     assert "fo-1" in run("mesh", "failovers", "list", "--open").stdout

@@ -9,7 +9,9 @@ from tests.package.unit.failover.disasters import (
     a_survivor,
     both,
     disaster,
+    fenced,
     predictions,
+    promoted,
     with_survivor,
     with_view,
 )
@@ -209,6 +211,17 @@ class TestSourceGone:
     def test_broken_glass_distrusts_a_living_source_and_the_evidence_stays(self):
         found = checks(receiving("eu-west")(disaster()), replace(EMERGENCY, break_glass=True))["source_gone"]
         assert (found.status, found.observed) == (Verdict.WARN, "eu-west receives from it")
+
+
+def test_fm04_a_failover_whose_target_may_be_gone_too_is_named_with_its_way_out():
+    """The namespace was held by one that could not be aborted any more, and no command was named that ended it."""
+    other = replace(promoted(), id="fo-0")
+    evidence = disaster(locks={"default": "fo-0"}, failovers={"fo-0": other})
+    hint = checks(evidence)["no_other_failover"].hint
+    assert hint.startswith("omnirelay mesh failovers resume fo-0. If eu-west is gone, too,")
+    assert hint.endswith("omnirelay mesh failovers complete fo-0 --reason REASON")
+    begun = disaster(locks={"default": "fo-0"}, failovers={"fo-0": replace(fenced(), id="fo-0")})
+    assert checks(begun)["no_other_failover"].hint == "omnirelay mesh failovers show fo-0"
 
 
 class TestBestCandidate:
