@@ -392,6 +392,13 @@ class NotInstalled(Unavailable):
     hint = "Read from another cluster, or try again; what this one receives: omnirelay mesh clusters replication status"
 
 
+class NotReady(Unavailable):
+    """Details: `problems`, every reason in words."""
+
+    code = "not_ready"
+    hint = "Mend what the message names: it becomes ready by itself. Until then use another cluster with --endpoint."
+
+
 class ShuttingDown(Unavailable):
     code = "shutting_down"
     hint = "This replicator is stopping; use another one."

@@ -118,7 +118,8 @@ class TestMeta:
         assert (await mesh.call(None, "GET", "/readyz")).json() == {"ready": True, "problems": []}
         mesh.unready.append("the log cannot be written")
         answer = await mesh.call(None, "GET", "/readyz")
-        assert (answer.status_code, answer.json()["problems"]) == (503, ["the log cannot be written"])
+        problem = is_problem(answer, 503, "not_ready")
+        assert (problem["detail"], problem["details"]) == ("the log cannot be written", {"problems": [problem["detail"]]})
         assert (await mesh.call(None, "GET", "/healthz")).json() == {"status": "ok"}
 
     async def test_version(self, mesh):
