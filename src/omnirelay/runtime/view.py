@@ -139,9 +139,10 @@ class MeshView:
         self._moved(revision)
 
     def _moved(self, revision: int) -> None:
-        self.revision = revision
         self.answered()
-        self.changed.fire()
+        if revision > self.revision:  # nobody is woken for what was shown before: who then reads again would spin
+            self.revision = revision
+            self.changed.fire()
 
     def _set(self, key: str, entry: Entry | None) -> None:
         if entry is None:
