@@ -315,7 +315,14 @@ class WriteRefused(OmniRelayError):
 
 
 class NotActive(WriteRefused):
-    """Another cluster, or none at the moment, admits writes for the namespace."""
+    """Another cluster, or none at the moment, admits writes for the namespace. An empty `cluster`: this one does not
+    know which."""
+
+    @property
+    def operator_hint(self) -> str:
+        if self.details.get("cluster") == "":
+            return "Ask another cluster which one is active, with --endpoint: omnirelay mesh routing show"
+        return super().operator_hint
 
 
 class Draining(WriteRefused):

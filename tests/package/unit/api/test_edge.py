@@ -5,10 +5,15 @@ from dataclasses import replace
 import httpx
 import pytest
 from tests.package.unit.api.mesh import PLAN
+from tests.package.unit.failover.support import a_descriptor
 
 from omnirelay.api import create_app
 from omnirelay.api.edge import MAX_BODY_BYTES
 from omnirelay.model.access import AccessPolicy
+from omnirelay.model.routing import Ownership, Route, RoutingDocument
+from omnirelay.ports.coordination import Put
+from omnirelay.runtime.documents import CLUSTERS, ROUTING, ROUTING_DOCUMENT
+from omnirelay.testing.memory_coordination import Fault
 
 
 def is_problem(answer, status, code):
@@ -152,6 +157,28 @@ class TestRouting:
         assert list(answer.json()["namespaces"]) == ["orders"]
         unknown = await mesh.call("reader", "GET", "/control/routing", params={"namespace": "mars"})
         assert is_problem(unknown, 404, "unknown_namespace")["hint"].endswith("default, orders.")
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/control/clusters/pluto",
+            "/control/clusters/pluto/replication",
+            "/control/routing?namespace=mars",
+            "/control/routing/readers?namespace=mars",
+        ],
+    )
+    async def test_what_was_just_made_through_another_cluster_was_not_found(self, mesh, monkeypatch, path):
+        monkeypatch.setattr(mesh.view, "_apply", lambda changes: None)  # no change has arrived yet
+        routes = {**mesh.view.routing.routes, "mars": Route("mars", (Ownership(1, "eu-west", "eu-west"),))}
+        document = ROUTING_DOCUMENT.encode(RoutingDocument(2, routes))
+        pluto = CLUSTERS.encode(a_descriptor("pluto"))
+        await mesh.store.transact([], [Put(ROUTING, document), Put(CLUSTERS.key("pluto"), pluto)])
+        assert (await mesh.call("reader", "GET", path)).status_code == 200
+
+    async def test_nothing_is_said_to_be_absent_while_the_store_is_silent(self, mesh):
+        mesh.store.fault = Fault.UNAVAILABLE
+        for path in ("/control/clusters/pluto", "/control/routing?namespace=mars"):
+            is_problem(await mesh.call("reader", "GET", path), 503, "coordination_unavailable")
 
 
 class TestAudit:
