@@ -86,6 +86,11 @@ class RequestTooLarge(BadRequest):
     hint = "Send a request body of at most {max_bytes} bytes."
 
 
+class RequestTimeout(BadRequest):
+    code, http, grpc, retryable = "request_timeout", 408, "ABORTED", True
+    hint = "Send the whole request within {seconds} s."
+
+
 class MethodNotAllowed(BadRequest):
     code, http = "method_not_allowed", 405
     hint = "The paths with their methods are at /openapi.json."
@@ -370,6 +375,13 @@ class StorageUnavailable(Unavailable):
 class Overloaded(Unavailable):
     code, http, grpc = "overloaded", 429, "RESOURCE_EXHAUSTED"
     hint = "Too much is in flight; wait for acknowledgements, then go on."
+
+
+class Busy(Unavailable):
+    """The control API serves as many requests as it does at once; details: `most`."""
+
+    code = "busy"
+    hint = "Try again, or ask another cluster with --endpoint; {most} requests are served at once."
 
 
 class RpoExceeded(Unavailable):

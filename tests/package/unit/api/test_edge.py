@@ -1,5 +1,6 @@
 """What every response has, and what becomes of requests that no route takes."""
 
+import asyncio
 from dataclasses import replace
 
 import httpx
@@ -8,7 +9,7 @@ from tests.package.unit.api.mesh import PLAN
 from tests.package.unit.failover.support import a_descriptor
 
 from omnirelay.api import create_app
-from omnirelay.api.edge import MAX_BODY_BYTES
+from omnirelay.api.edge import MAX_BODY_BYTES, Edge
 from omnirelay.model.access import AccessPolicy
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 from omnirelay.ports.coordination import Put
@@ -93,6 +94,76 @@ class TestBody:
         answer = await mesh.call("alice", "POST", "/control/failovers", content=endless())
         is_problem(answer, 413, "request_too_large")
         assert sent <= MAX_BODY_BYTES + 2 * 65536
+
+
+class Held:
+    """An application that begins and ends its answers when it is told to."""
+
+    def __init__(self):
+        self.begin, self.end = asyncio.Event(), asyncio.Event()
+        self.asked = asyncio.Semaphore(0)
+        self.answered = asyncio.Semaphore(0)
+
+    async def __call__(self, scope, receive, send):
+        self.asked.release()
+        await self.begin.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        self.answered.release()
+        await self.end.wait()
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+class TestPlaces:
+    @pytest.fixture
+    def app(self, monkeypatch):
+        monkeypatch.setattr("omnirelay.api.edge.MAX_REQUESTS", 2)
+        monkeypatch.setattr("omnirelay.api.edge.MAX_STRANGERS", 1)
+        self.held = Held()
+        edge = Edge(self.held, is_known=lambda request: "authorization" in request.headers)
+        return httpx.ASGITransport(edge)
+
+    @pytest.fixture
+    async def known(self, app):
+        async with httpx.AsyncClient(transport=app, base_url="https://mesh", headers={"Authorization": "x"}) as client:
+            yield client
+
+    @pytest.fixture
+    async def stranger(self, app):
+        async with httpx.AsyncClient(transport=app, base_url="https://mesh") as client:
+            yield client
+
+    async def test_one_request_too_many_was_taken_like_any_other(self, known):
+        async with asyncio.TaskGroup() as group:
+            first = [group.create_task(known.get("/")) for _ in range(2)]
+            for _ in first:
+                await self.held.asked.acquire()
+            refused = await known.get("/")
+            problem = is_problem(refused, 503, "busy")
+            assert (refused.headers["Retry-After"], refused.headers["Connection"]) == ("1", "close")
+            assert (problem["retryable"], problem["details"]) == (True, {"most": 2})
+            self.held.begin.set()
+            self.held.end.set()
+        assert [each.result().status_code for each in first] == [200, 200]
+        assert (await known.get("/")).status_code == 200, "their places are free again"
+
+    async def test_strangers_with_bodies_took_the_places_of_those_who_are_known(self, known, stranger):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stranger.post("/", content=b"x"))
+            await self.held.asked.acquire()
+            is_problem(await stranger.post("/", content=b"x"), 503, "busy")
+            others = [group.create_task(each) for each in (known.post("/", content=b"x"), stranger.get("/"))]
+            self.held.begin.set()
+            self.held.end.set()
+        assert [each.result().status_code for each in others] == [200, 200]
+
+    async def test_an_answer_that_has_begun_takes_no_place(self, known):
+        self.held.begin.set()
+        async with asyncio.TaskGroup() as group:
+            streams = [group.create_task(known.get("/")) for _ in range(5)]
+            for _ in streams:
+                await self.held.answered.acquire()
+            self.held.end.set()
+        assert [each.result().status_code for each in streams] == [200] * 5
 
 
 class TestRequestId:
