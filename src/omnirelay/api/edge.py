@@ -27,6 +27,7 @@ MAX_STRANGERS = 32
 """The same for bodies of callers that nobody knows: they cannot take the places of those who are known."""
 
 _log = logging.getLogger(__name__)
+_LENGTH = re.compile("[0-9]{1,18}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -118,9 +119,10 @@ async def _body_in_time(request: Request, receive: Receive) -> Receive:
 
 async def _bounded_body(request: Request, receive: Receive) -> Receive:
     """`receive` with the whole body read already. Raises RequestTooLarge, with nothing kept."""
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
-        if announced.isdecimal() and int(announced) <= MAX_DISCARDED_BYTES:
+    length = request.headers.get("content-length", "0")
+    announced = int(length) if _LENGTH.fullmatch(length) else None
+    if announced is None or announced > MAX_BODY_BYTES:
+        if announced is not None and announced <= MAX_DISCARDED_BYTES:
             while (await receive()).get("more_body", False):
                 pass
         raise _too_large()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from omnirelay.errors import ConfigInvalid
 
@@ -54,7 +54,8 @@ class ControlProtocol(H11Protocol):
         self._forget_head()
 
     def _expect_head(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever its annotation says
+        if cycle is not None and not cycle.response_complete:
             self._forget_head()
         elif self._late is None:
             self._late = self.loop.call_later(HEAD_SECONDS, self._end)

@@ -76,6 +76,63 @@ async def test_infinity_is_no_limit(mesh):
     is_problem(answer, 400, "invalid_argument")
 
 
+HUGE = "9" * 5000
+"""More digits than Python reads as an integer."""
+
+
+class TestValuesThatNoProgramSends:
+    @pytest.mark.parametrize(
+        "tag", [f'"{HUGE}"', '"18446744073709551616"', '"\xb2"', '"-1"', '"1", "2"', 'W/"1"', "*", '""']
+    )
+    @pytest.mark.parametrize("method", ["PATCH", "PUT", "DELETE"])
+    async def test_an_if_match_that_is_no_etag_of_ours_was_a_defect(self, mesh, method, tag):
+        body = {} if method == "DELETE" else {"json": {"change_ticket": "CHG-1"}}
+        if method == "PUT":
+            endpoints = {"grpc": "eu-west:7443", "control": "https://eu-west:8443"}
+            body["json"] |= {"region": "eu", "owners": ["sre"], "endpoints": endpoints}
+        path = "/control/clusters/eu-west?change_ticket=CHG-1"
+        answer = await mesh.call("root", method, path, headers={"If-Match": tag.encode("latin-1")}, **body)
+        problem = is_problem(answer, 400, "invalid_argument")
+        assert problem["details"]["path"] == "If-Match"
+        assert len(problem["detail"]) < 200
+
+    @pytest.mark.parametrize("epoch", [HUGE, "\xb2", "-1", "1e3"])
+    async def test_a_divergence_that_cannot_be_was_a_defect(self, mesh, epoch):
+        answer = await mesh.call("reader", "GET", f"/control/divergence/default.{epoch}")
+        is_problem(answer, 404, "not_found")
+
+    @pytest.mark.parametrize("length", [HUGE, "-5", "\xb2"])
+    async def test_a_length_that_is_no_number_was_a_defect(self, mesh, length):
+        headers = {"Content-Length": length.encode("latin-1")}
+        answer = await mesh.call("alice", "POST", "/control/failovers", headers=headers, content=b"x")
+        is_problem(answer, 413, "request_too_large")
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            rb'{"mode": "planned", "target": "\ud800"}',
+            rb'{"mode": "planned", "target": "eu-west", "reason": "\uDFFF"}',
+            rb'{"mode": "planned", "target": "eu-west", "\udbff": 1}',
+        ],
+    )
+    async def test_half_a_character_was_a_defect(self, mesh, content):
+        headers = {"Content-Type": "application/json"}
+        answer = await mesh.call("alice", "POST", "/control/failovers", headers=headers, content=content)
+        is_problem(answer, 400, "invalid_argument")
+
+    async def test_a_whole_character_that_is_written_in_two_halves_is_text(self, mesh):
+        content = rb'{"mode": "planned", "target": "eu-west", "change_ticket": "CHG-1", "reason": "\ud83d\ude00"}'
+        headers = {"Content-Type": "application/json"}
+        answer = await mesh.call("alice", "POST", "/control/failovers", headers=headers, content=content)
+        assert answer.json()["reason"] == "\U0001f600"
+
+    @pytest.mark.parametrize(
+        "query", [f"after={HUGE}", "after=-1", f"limit={HUGE}", "limit=0", "limit=1e3", "after=%00"]
+    )
+    async def test_a_page_that_cannot_be_is_refused(self, mesh, query):
+        is_problem(await mesh.call("reader", "GET", f"/control/audit?{query}"), 400, "invalid_argument")
+
+
 class TestBody:
     async def test_an_announced_length_is_refused(self, mesh):
         answer = await mesh.call("alice", "POST", "/control/failovers", content=b" " * (MAX_BODY_BYTES + 1))
