@@ -86,6 +86,11 @@ class RequestTooLarge(BadRequest):
     hint = "Send a request body of at most {max_bytes} bytes."
 
 
+class RequestTimeout(BadRequest):
+    code, http, grpc, retryable = "request_timeout", 408, "ABORTED", True
+    hint = "Send the whole request within {seconds} s."
+
+
 class MethodNotAllowed(BadRequest):
     code, http = "method_not_allowed", 405
     hint = "The paths with their methods are at /openapi.json."
@@ -315,7 +320,14 @@ class WriteRefused(OmniRelayError):
 
 
 class NotActive(WriteRefused):
-    """Another cluster, or none at the moment, admits writes for the namespace."""
+    """Another cluster, or none at the moment, admits writes for the namespace. An empty `cluster`: this one does not
+    know which."""
+
+    @property
+    def operator_hint(self) -> str:
+        if self.details.get("cluster") == "":
+            return "Ask another cluster which one is active, with --endpoint: omnirelay mesh routing show"
+        return super().operator_hint
 
 
 class Draining(WriteRefused):
@@ -372,6 +384,13 @@ class Overloaded(Unavailable):
     hint = "Too much is in flight; wait for acknowledgements, then go on."
 
 
+class Busy(Unavailable):
+    """The control API serves as many requests as it does at once; details: `most`."""
+
+    code = "busy"
+    hint = "Try again, or ask another cluster with --endpoint; {most} requests are served at once."
+
+
 class RpoExceeded(Unavailable):
     """The active could lose more than its configuration allows, so it takes no more until a peer has caught up."""
 
@@ -397,6 +416,13 @@ class NotInstalled(Unavailable):
 
     code = "namespace_not_installed"
     hint = "Read from another cluster, or try again; what this one receives: omnirelay mesh clusters replication status"
+
+
+class NotReady(Unavailable):
+    """Details: `problems`, every reason in words."""
+
+    code = "not_ready"
+    hint = "Mend what the message names: it becomes ready by itself. Until then use another cluster with --endpoint."
 
 
 class ShuttingDown(Unavailable):

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from omnirelay.api import openapi, problems
+from omnirelay.api.auth import is_known
 from omnirelay.api.edge import Edge
 from omnirelay.api.guard import Access, access_of
 from omnirelay.api.idempotency import Idempotency
@@ -33,7 +34,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(router)
     problems.install(app)
     openapi.install(app, _access())
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, is_known=lambda request: is_known(request, services.access))
     return app
 
 

@@ -45,3 +45,12 @@ def identify(connection: HTTPConnection, policy: AccessPolicy) -> Caller:
     if certificate is None:
         raise Unauthenticated("the request carries neither a client certificate nor a bearer token")
     return Caller(str(spiffe_id_of(certificate)), "mtls")
+
+
+def is_known(connection: HTTPConnection, policy: AccessPolicy) -> bool:
+    """Whether `identify` finds a caller."""
+    try:
+        identify(connection, policy)
+    except Unauthenticated:
+        return False
+    return True

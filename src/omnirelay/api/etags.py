@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from omnirelay.errors import BadRequest, EtagRequired
+
+_ETAG = re.compile('"([0-9]{1,19})"')
+"""A revision of the store has 63 bits."""
 
 
 def etag(revision: int) -> str:
@@ -16,7 +21,7 @@ def expected_revision(if_match: str | None) -> int:
     """
     if if_match is None:
         raise EtagRequired("this change needs the ETag of what it changes as If-Match")
-    quoted = if_match.strip()
-    if len(quoted) > 2 and quoted[0] == quoted[-1] == '"' and quoted[1:-1].isdecimal():
-        return int(quoted[1:-1])
-    raise BadRequest(f"If-Match {if_match!r} is not an ETag of this API", path="If-Match")
+    ours = _ETAG.fullmatch(if_match.strip())
+    if ours is None:
+        raise BadRequest(f"If-Match {if_match[:64]!r} is not an ETag of this API", path="If-Match")
+    return int(ours[1])

@@ -6,6 +6,7 @@ handling, so a refusal is recorded wherever it comes from.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from omnirelay.api.auth import Caller, identify
 from omnirelay.api.idempotency import Idempotency
 from omnirelay.api.problems import validation_error
 from omnirelay.api.services import Services
-from omnirelay.errors import CoordinationUnavailable, OmniRelayError
+from omnirelay.errors import BadRequest, CoordinationUnavailable, OmniRelayError
 from omnirelay.model.access import Scope
 from omnirelay.runtime.audit import Deed
 
@@ -71,6 +72,7 @@ class GuardedRoute(APIRoute):
                 services.access.require(caller.principal, access.scope)
                 if not services.view.loaded.is_set():
                     raise CoordinationUnavailable("the mesh's state has not been read yet")
+                _require_text(await request.body())
                 response = await _respond(request, caller, access, handle)
             except (OmniRelayError, RequestValidationError) as error:
                 await _record_refusal(request, services, caller, access, error)
@@ -79,6 +81,19 @@ class GuardedRoute(APIRoute):
             return response
 
         return guarded
+
+
+def _require_text(body: bytes) -> None:
+    """JSON can name half a character, a lone surrogate, which neither an answer nor the store can hold. Raises
+    BadRequest; what is no JSON at all is told by whoever parses it."""
+    if b"\\ud" not in body.lower():
+        return
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest("the body names half a character (a lone surrogate)", path="body") from error
+    except (ValueError, RecursionError):
+        return
 
 
 async def _respond(

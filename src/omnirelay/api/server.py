@@ -11,12 +11,14 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from omnirelay.errors import ConfigInvalid
 
 MAX_HEADER_BYTES = 32 * 1024
 KEEP_ALIVE_SECONDS = 30
+HEAD_SECONDS = 10.0
+"""For a request's head, from the connection's beginning or from the head's first byte."""
 BACKLOG = 256
 GRACE_SECONDS = 2
 """How long running requests may go on when the server stops."""
@@ -31,13 +33,41 @@ class TlsFiles:
     authorities: Path
 
 
-class CertificateProtocol(H11Protocol):
-    """Puts the peer's verified certificate (DER, or None) into each request's `state`."""
+class ControlProtocol(H11Protocol):
+    """Puts the peer's verified certificate (DER, or None) into each request's `state`, and ends a connection on which
+    no request comes in time: uvicorn would wait for the rest of a head for ever."""
+
+    _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self.app_state = {**self.app_state, "peer_certificate": tls.getpeercert(binary_form=True) if tls else None}
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget_head()
+
+    def _expect_head(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever its annotation says
+        if cycle is not None and not cycle.response_complete:
+            self._forget_head()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self._end)
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def _forget_head(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class ControlServer:
@@ -65,7 +95,7 @@ class ControlServer:
         self._context = server_context(self._tls)
         config = uvicorn.Config(
             self._app,
-            http=CertificateProtocol,
+            http=ControlProtocol,
             ws="none",
             lifespan="off",
             access_log=False,

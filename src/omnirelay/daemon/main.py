@@ -151,7 +151,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None
         reseeding=replicator.reseeding,
         auditor=replicator.auditor,
         access=access,
-        readiness=replicator.reporter.problems,
+        readiness=replicator.reporter.unready,
         metrics=lambda: metrics.render(observation),
     )
     control = _control_server(services, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -143,10 +144,13 @@ def divergence_id(namespace: str, epoch: int) -> str:
     return f"{namespace}.{epoch}"
 
 
+_EPOCH = re.compile("[0-9]{1,19}")
+
+
 def parse_divergence_id(text: str) -> tuple[str, int]:
     """Raises NotFound for anything that cannot be an id."""
     namespace, dot, epoch = text.rpartition(".")
-    if not dot or not epoch.isdigit():
+    if not dot or not _EPOCH.fullmatch(epoch):
         raise NotFound(f"there is no divergence {text!r}", kind="divergence", divergence_id=text)
     return namespace, int(epoch)
 

@@ -93,6 +93,12 @@ class Clusters:
             raise NotFound(f"there is no cluster {cluster_id!r}", kind="clusters", cluster=cluster_id)
         return Stored(descriptor, self._view.cluster_revisions[cluster_id])
 
+    async def find(self, cluster_id: str) -> Stored:
+        """Like `get`; what is not seen is looked for in the store. Raises NotFound, CoordinationUnavailable."""
+        if cluster_id not in self._view.clusters:
+            await self._view.look_again()
+        return self.get(cluster_id)
+
     def all(self) -> list[ClusterDescriptor]:
         """As this replicator sees them, by id."""
         return [descriptor for _, descriptor in sorted(self._view.clusters.items())]

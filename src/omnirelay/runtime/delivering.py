@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
 from omnirelay.errors import CursorAhead, NotInstalled, ResumePointDeleted
 from omnirelay.model import ids
@@ -27,12 +27,19 @@ ToReader = Batch | Withdrawn | FenceNotice | Progress
 
 class Delivering:
     """Shared by all readers; `serve` runs once per reader. `announced` are the mesh's routes, also those
-    that are not installed here yet."""
+    that are not installed here yet; `look_again` brings them up to date."""
 
-    def __init__(self, sequencer: Sequencer, log: LogStore, announced: Callable[[], Mapping[str, Route]]) -> None:
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        log: LogStore,
+        announced: Callable[[], Mapping[str, Route]],
+        look_again: Callable[[], Awaitable[None]],
+    ) -> None:
         self._sequencer = sequencer
         self._log = log
         self._announced = announced
+        self._look_again = look_again
         self.readers = Readers()
 
     @property
@@ -41,8 +48,11 @@ class Delivering:
         return VersionVector({origin: head.sequence for origin, head in self._log.heads.items()})
 
     async def serve(self, request: SubscribeRequest, principal: str = "") -> AsyncGenerator[ToReader, None]:
-        """Endless. Raises UnknownNamespace, NotInstalled, CursorAhead, ResumePointDeleted, CorruptLog."""
+        """Endless. Raises UnknownNamespace, NotInstalled, CursorAhead, ResumePointDeleted, CorruptLog; and
+        CoordinationUnavailable when nobody can tell whether the namespace exists."""
         namespace = ids.namespace(request.namespace)
+        if namespace not in self._sequencer.routes() and namespace not in self._announced():
+            await self._look_again()
         route = self._route(namespace)
         if request.after is not None and request.after.epoch > route.epoch:
             raise CursorAhead(

@@ -77,9 +77,12 @@ class Ownerships:
         return route.current
 
     async def admit_or_await(self, namespace: str) -> Ownership:
-        """Like `admit`, but where a failover is bringing the namespace here the caller waits for its arrival: a drain
-        sends producers on to the target before the target is active, and asking again and again would take longer."""
+        """Like `admit`, but a namespace that is not known is looked for in the store, and where a failover is bringing
+        the namespace here the caller waits for its arrival: a drain sends producers on to the target before the target
+        is active, and asking again and again would take longer."""
         end = self._clock.monotonic() + ARRIVAL_SECONDS
+        if namespace not in self._view.routing.routes:
+            await self._view.look_again()
         while True:
             seen, mine = self._view.changed.version, self.changed.version
             try:
@@ -105,6 +108,18 @@ class Ownerships:
         self._require_active(route)
         if route.epoch != epoch:
             raise self._not_active(route)
+
+    async def told(self, namespace: str, refusal: NotActive) -> NotActive:
+        """What to tell a producer that was refused. A view that names this very cluster may be from before it was
+        paused or cut off, so the store is asked once; while that does not answer, nobody is named."""
+        if refusal.details.get("cluster") != self._cluster:
+            return refusal
+        try:
+            await self._view.look_again()
+        except CoordinationUnavailable as error:
+            why = f"{self._cluster} holds no lease of {namespace}, and which cluster does is not known: {error.message}"
+            return NotActive(why, **{**refusal.details, "cluster": "", "endpoint": ""})
+        return self._not_active(self._route(namespace))
 
     def admitting(self) -> dict[str, int]:
         """namespace → epoch, where writes are admitted now."""

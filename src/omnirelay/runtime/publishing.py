@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from omnirelay.errors import BadRequest, BatchTooLarge, ProducerSuperseded, RpoExceeded, TooFewClusters
+from omnirelay.errors import BadRequest, BatchTooLarge, NotActive, ProducerSuperseded, RpoExceeded, TooFewClusters
 from omnirelay.model import ids
 from omnirelay.model.position import Cursor, Position
 from omnirelay.model.routing import Ownership
@@ -95,6 +95,14 @@ class Publishing:
         if not isinstance(opening, PublishOpen):
             raise BadRequest("the first message must be `open`")
         namespace, producer_id = ids.namespace(opening.namespace), ids.producer_id(opening.producer_id)
+        try:
+            await self._serve_opened(stream, opening, namespace, producer_id)
+        except NotActive as refusal:
+            raise await self._ownerships.told(namespace, refusal) from refusal
+
+    async def _serve_opened(
+        self, stream: Duplex[FromProducer, ToProducer], opening: PublishOpen, namespace: str, producer_id: str
+    ) -> None:
         ownership = await self._ownerships.admit_or_await(namespace)
         check_epoch(ownership, opening.epoch)
         self._check_copies(opening.remote_copies)

@@ -119,7 +119,7 @@ class Replicator:
         self.publishing = Publishing(
             cluster, self.sequencer, self.ownerships, self.links, clock, self._others, max_batch_bytes, guard
         )
-        self.delivering = Delivering(self.sequencer, world.log, lambda: self.view.routing.routes)
+        self.delivering = Delivering(self.sequencer, world.log, lambda: self.view.routing.routes, self.view.look_again)
         self.divergences = Divergences(
             self.view, self.sequencer, self.auditor, clock, world.with_provenance, world.decode_records
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from omnirelay import __version__
 from omnirelay.errors import OmniRelayError
 from omnirelay.failover.divergence import Divergence
-from omnirelay.failover.evidence import ClusterReport, PeerReport
+from omnirelay.failover.evidence import FRESH_SECONDS, ClusterReport, PeerReport
 from omnirelay.failover.record import State
 from omnirelay.model.ids import cluster_of
 from omnirelay.model.log_state import Head
@@ -186,4 +186,25 @@ class Reporter:
             found.append(f"log: {rebuilt.message}")
         if problem := self._audit_problem():
             found.append(f"copy of the audit chain: {problem}")
+        return found
+
+    def unready(self) -> list[str]:
+        """Why this replicator is not ready: its problems, and whatever keeps it from seeing the mesh as it is or the
+        mesh from knowing that it lives. Needs neither a namespace nor another cluster."""
+        found = self.problems()
+        if not self._view.loaded.is_set():
+            return [*found, "the mesh's state has not been read yet"]
+        silence = self._view.silence_seconds
+        silent = silence is None or silence > FRESH_SECONDS
+        if silent:
+            found.append(f"the coordination store has been silent for {silence or 0.0:.1f} s")
+        if not self._ownerships.lease_remaining():
+            found.append("it holds no lease of the coordination store")
+        elif not silent:
+            # Written every second and seen as everything else is: when it comes back, the view is not stale either.
+            age = self._view.report_age(self._cluster)
+            if age is None:
+                found.append("its own report has not been seen in the coordination store yet")
+            elif age > FRESH_SECONDS:
+                found.append(f"its own report was seen in the coordination store {age:.1f} s ago for the last time")
         return found

@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 V = TypeVar("V")
 
 RETRY_SECONDS = 0.25
+LOOK_SECONDS = 1.0
+"""Somebody waits for an answer meanwhile: shorter than clients wait for the answer to their opening."""
 
 
 class MeshView:
@@ -120,6 +122,15 @@ class MeshView:
             self.loaded.set()
         return snapshot.revision
 
+    async def look_again(self) -> None:
+        """Reads everything once more before somebody is told that something is not there, or still so: it may have been
+        made, or moved, through another cluster just now. Raises CoordinationUnavailable, soon."""
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self.refresh()
+        except TimeoutError as error:
+            raise CoordinationUnavailable(f"the coordination store took more than {LOOK_SECONDS:g} s") from error
+
     def evidence(self) -> Evidence:
         now = self._clock.monotonic()
         return Evidence(
@@ -163,9 +174,10 @@ class MeshView:
         self._moved(revision)
 
     def _moved(self, revision: int) -> None:
-        self.revision = revision
         self.answered()
-        self.changed.fire()
+        if revision > self.revision:  # nobody is woken for what was shown before: who then reads again would spin
+            self.revision = revision
+            self.changed.fire()
 
     def _set(self, key: str, entry: Entry | None) -> None:
         if entry is None:

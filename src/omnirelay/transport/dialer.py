@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc.aio
 
 from omnirelay.errors import Unreachable
@@ -9,7 +11,9 @@ from omnirelay.ports.streams import Duplex, FromReceiver, FromSender
 from omnirelay.transport.messages import decode_from_sender, encode_from_receiver
 from omnirelay.transport.streams import ClientStream
 from omnirelay.transport.tls import TlsFiles, channel_credentials
-from omnirelay.wire._generated.omnirelay.mesh.v1 import replication_pb2_grpc
+from omnirelay.wire._generated.omnirelay.mesh.v1 import replication_pb2
+
+_REPLICATE = f"/{replication_pb2.DESCRIPTOR.services_by_name['ReplicationService'].full_name}/Replicate"
 
 KEEPALIVE_OPTIONS = [
     # A peer behind a cut link must be noticed although nothing tells us: ping when the stream has been silent.
@@ -48,8 +52,8 @@ class GrpcDialer:
                 ("grpc.enable_http_proxy", 0),
             ],
         )
-        call = replication_pb2_grpc.ReplicationServiceStub(channel).Replicate()
-        return ClientStream(call, channel, decode_from_sender, encode_from_receiver)
+        call: Any = channel.stream_stream(_REPLICATE, replication_pb2.ReplicateRequest.SerializeToString)()
+        return ClientStream(call, channel, replication_pb2.ReplicateResponse, decode_from_sender, encode_from_receiver)
 
     async def close_stream(self, stream: Duplex[FromSender, FromReceiver]) -> None:
         if isinstance(stream, ClientStream):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from omnirelay.transport import messages
 from omnirelay.transport.identity import caller, calling_cluster
 from omnirelay.transport.streams import ServerStream
 from omnirelay.transport.tls import TlsFiles, server_credentials
+from omnirelay.wire import codec
 from omnirelay.wire._generated.omnirelay.mesh.v1 import (
     events_pb2,
     events_pb2_grpc,
@@ -63,7 +64,12 @@ class GrpcServer:
         max_message_bytes: int,
     ) -> None:
         self._address = address
+        names = [
+            replication_pb2.DESCRIPTOR.services_by_name["ReplicationService"].full_name,
+            events_pb2.DESCRIPTOR.services_by_name["EventService"].full_name,
+        ]
         self._server = grpc.aio.server(
+            interceptors=[_AsBytes(tuple(f"/{name}/" for name in names))],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
@@ -71,7 +77,7 @@ class GrpcServer:
                 ("grpc.keepalive_permit_without_calls", 1),
                 # Two replicators must not share a port by accident.
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
         )
         self._credentials = server_credentials(files)
         self._health = health.aio.HealthServicer()
@@ -80,10 +86,6 @@ class GrpcServer:
         replication_pb2_grpc.add_ReplicationServiceServicer_to_server(replication, self._server)
         events_pb2_grpc.add_EventServiceServicer_to_server(events, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = [
-            replication_pb2.DESCRIPTOR.services_by_name["ReplicationService"].full_name,
-            events_pb2.DESCRIPTOR.services_by_name["EventService"].full_name,
-        ]
         self._names = names
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         self.port = 0
@@ -111,7 +113,8 @@ class _Replication(replication_pb2_grpc.ReplicationServiceServicer):
     async def Replicate(self, request_iterator: object, context: Context) -> None:  # noqa: N802
         async with _typed(context):
             cluster = calling_cluster(context, self._trust_domain)
-            stream = ServerStream(context, messages.decode_from_receiver, messages.encode_from_sender)
+            request, decode = replication_pb2.ReplicateRequest, messages.decode_from_receiver
+            stream = ServerStream(context, request, decode, messages.encode_from_sender)
             await self._services.replicate(stream, cluster, TRANSPORT)
 
 
@@ -123,25 +126,41 @@ class _Events(events_pb2_grpc.EventServiceServicer):
     async def Publish(self, request_iterator: object, context: Context) -> None:  # noqa: N802
         async with _typed(context):
             self._access.require(caller(context), Scope.PUBLISH)
-            await self._services.publish(ServerStream(context, messages.decode_publish, messages.encode_publish))
+            request, decode = events_pb2.PublishRequest, messages.decode_publish
+            await self._services.publish(ServerStream(context, request, decode, messages.encode_publish))
 
-    async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Context) -> None:  # noqa: N802
+    async def Subscribe(self, request: bytes, context: Context) -> None:  # noqa: N802
         async with _typed(context):
             principal = caller(context)
             self._access.require(principal, Scope.SUBSCRIBE)
-            asked = messages.decode_subscribe(request)
+            asked = messages.decode_subscribe(codec.parse(events_pb2.SubscribeRequest, request))
             async with aclosing(await self._services.subscribe(asked, principal)) as found:
                 async for message in found:
                     await context.write(messages.encode_subscribe(message, self._services.vector))
 
-    async def Acknowledge(  # noqa: N802
-        self, request: events_pb2.AcknowledgeRequest, context: Context
-    ) -> events_pb2.AcknowledgeResponse:
+    async def Acknowledge(self, request: bytes, context: Context) -> events_pb2.AcknowledgeResponse:  # noqa: N802
         async with _typed(context):
             principal = caller(context)
             self._access.require(principal, Scope.SUBSCRIBE)
-            self._services.acknowledge(messages.decode_acknowledge(request), principal)
+            asked = messages.decode_acknowledge(codec.parse(events_pb2.AcknowledgeRequest, request))
+            self._services.acknowledge(asked, principal)
         return events_pb2.AcknowledgeResponse()
+
+
+class _AsBytes(grpc.aio.ServerInterceptor):
+    """Hands the requests of our services over as they came, to be parsed where an error is typed."""
+
+    def __init__(self, prefixes: tuple[str, ...]) -> None:
+        self._prefixes = prefixes
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        ours = handler is not None and handler_call_details.method.startswith(self._prefixes)
+        return handler._replace(request_deserializer=None) if ours else handler
 
 
 @asynccontextmanager

@@ -10,11 +10,12 @@ delivered, taken for anything else it would be kept from readers. A new kind nee
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from omnirelay.errors import MalformedBatch
+from omnirelay.errors import BadRequest, MalformedBatch
 from omnirelay.model.batch import Batch, BatchHeader, BatchKind
 from omnirelay.model.position import Cursor, Position
 from omnirelay.model.record import Record
@@ -23,6 +24,15 @@ from omnirelay.wire._generated.omnirelay.mesh.v1 import batch_pb2 as pb
 
 DIGEST_BYTES = 32
 _KINDS = {int(kind): kind for kind in BatchKind}
+M = TypeVar("M", bound=Message)
+
+
+def parse(kind: type[M], data: bytes) -> M:
+    """The message that the bytes are. Raises BadRequest: whoever sent something else must send something else."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise BadRequest(f"the message is not a {kind.DESCRIPTOR.name}: {error}") from error
 
 
 # --- vector and places ----------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_a_full_disk_stops_acknowledgements_and_nothing_else(mesh: LocalMesh, fa
                 acknowledged = len(leg.ledger.promised)
                 ready = [pages.get("/readyz") for _ in range(20)]
                 assert [answer.status_code for answer in ready] == [503] * 20
-                assert all("log" in answer.json()["problems"][0] for answer in ready)
+                assert all("log" in answer.json()["details"]["problems"][0] for answer in ready)
                 until(lambda: problems_of(elsewhere, FULL), "the report tells the others")
                 assert len(leg.ledger.promised) == acknowledged, "nothing is acknowledged while the disk is full"
                 assert pages.get("/healthz").status_code == 200
@@ -182,7 +182,7 @@ def test_a_damaged_head_of_the_active_bars_that_origin_and_says_so(tmp_path: Pat
             with closing(Pages(mesh, FULL)) as pages:
                 ready = pages.get("/readyz")
                 assert ready.status_code == 503
-                assert f"{FULL} is damaged at {position}" in ready.json()["problems"][0]
+                assert f"{FULL} is damaged at {position}" in ready.json()["details"]["problems"][0]
             more = ProducingLedger()
             other.publish(more, "more", 3)
             other.settle(more)

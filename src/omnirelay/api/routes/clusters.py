@@ -72,7 +72,7 @@ async def create_cluster(
 @needs(Scope.READ)
 async def get_cluster(services: Serving, response: Response, cluster_id: str) -> schemas.Cluster:
     """One cluster. The ETag is the descriptor's; status and lag change without it."""
-    return _answer(services, services.clusters.get(cluster_id), response)
+    return _answer(services, await services.clusters.find(cluster_id), response)
 
 
 @router.put("/{cluster_id}", operation_id="replaceCluster")
@@ -132,7 +132,7 @@ async def delete_cluster(
 @needs(Scope.READ)
 async def get_replication(services: Serving, cluster_id: str) -> schemas.Replication:
     """Vector, heads with chain digests, and both directions of every link, as the cluster reported them last."""
-    return present.replication(services.view, services.clusters.get(cluster_id).descriptor)
+    return present.replication(services.view, (await services.clusters.find(cluster_id)).descriptor)
 
 
 @router.post("/{cluster_id}/rebuild", operation_id="rebuildCluster", status_code=202)

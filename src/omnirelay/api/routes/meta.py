@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from omnirelay.api import schemas
 from omnirelay.api.auth import identify
 from omnirelay.api.guard import Serving, needs
+from omnirelay.errors import NotReady
 from omnirelay.model.access import Scope
 
 router = APIRouter(tags=["meta"])
@@ -20,12 +21,14 @@ async def get_health() -> schemas.Health:
     return schemas.Health(status="ok")
 
 
-@router.get("/readyz", operation_id="getReadiness", responses={503: {"model": schemas.Readiness}})
-async def get_readiness(services: Serving, response: Response) -> schemas.Readiness:
-    """200 when this replicator can do its part, 503 with the reasons otherwise."""
+@router.get("/readyz", operation_id="getReadiness")
+async def get_readiness(services: Serving) -> schemas.Readiness:
+    """This replicator can do its part: its log is open, it sees the mesh as it is, and it holds a lease of the
+    coordination store. Otherwise 503, `not_ready`, with every reason in `details.problems`."""
     problems = services.readiness()
-    response.status_code = 503 if problems else 200
-    return schemas.Readiness(ready=not problems, problems=problems)
+    if problems:
+        raise NotReady("; ".join(problems), problems=problems)
+    return schemas.Readiness(ready=True, problems=[])
 
 
 @router.get("/version", operation_id="getVersion")

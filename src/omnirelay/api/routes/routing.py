@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from fastapi import APIRouter, Request, Response
 
 from omnirelay.api import present, schemas
 from omnirelay.api.etags import etag
 from omnirelay.api.events import EventStream, stream
 from omnirelay.api.guard import GuardedRoute, Serving, needs
-from omnirelay.errors import UnknownNamespace
 from omnirelay.failover.acknowledgement import acknowledgement
 from omnirelay.model.access import Scope
-from omnirelay.model.routing import Route
+from omnirelay.replication.picture import route_of
+from omnirelay.runtime.view import MeshView
 
 router = APIRouter(prefix="/control/routing", tags=["routing"], route_class=GuardedRoute)
 
@@ -22,7 +20,7 @@ router = APIRouter(prefix="/control/routing", tags=["routing"], route_class=Guar
 @needs(Scope.READ)
 async def get_routing(services: Serving, response: Response, namespace: str | None = None) -> schemas.Routing:
     """The whole routing document, or the part about one namespace. The ETag is the document's version."""
-    _require_known(services.view.routing.routes, namespace)
+    await _require_known(services.view, namespace)
     response.headers["ETag"] = etag(services.view.routing.version)
     return present.routing(services.view, services.coordination_reachable, namespace)
 
@@ -43,12 +41,13 @@ async def watch_routing(services: Serving, request: Request) -> EventStream:
 @needs(Scope.READ)
 async def get_readers(services: Serving, namespace: str | None = None) -> schemas.Readers:
     """Which clusters and readers have taken notice of the routing as it is now, and who has not."""
+    await _require_known(services.view, namespace)
     known = services.view.routing.routes
-    _require_known(known, namespace)
     return present.readers(acknowledgement(services.view.evidence(), known if namespace is None else [namespace]))
 
 
-def _require_known(known: Mapping[str, Route], namespace: str | None) -> None:
-    if namespace is not None and namespace not in known:
-        names = ", ".join(sorted(known)) or "none"
-        raise UnknownNamespace(f"there is no namespace {namespace!r}", namespace=namespace, known=names)
+async def _require_known(view: MeshView, namespace: str | None) -> None:
+    """Raises UnknownNamespace; CoordinationUnavailable when nobody can tell."""
+    if namespace is not None and namespace not in view.routing.routes:
+        await view.look_again()
+        route_of(view.routing.routes, namespace)

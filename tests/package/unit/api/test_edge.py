@@ -1,14 +1,20 @@
 """What every response has, and what becomes of requests that no route takes."""
 
+import asyncio
 from dataclasses import replace
 
 import httpx
 import pytest
 from tests.package.unit.api.mesh import PLAN
+from tests.package.unit.failover.support import a_descriptor
 
 from omnirelay.api import create_app
-from omnirelay.api.edge import MAX_BODY_BYTES
+from omnirelay.api.edge import MAX_BODY_BYTES, Edge
 from omnirelay.model.access import AccessPolicy
+from omnirelay.model.routing import Ownership, Route, RoutingDocument
+from omnirelay.ports.coordination import Put
+from omnirelay.runtime.documents import CLUSTERS, ROUTING, ROUTING_DOCUMENT
+from omnirelay.testing.memory_coordination import Fault
 
 
 def is_problem(answer, status, code):
@@ -70,6 +76,63 @@ async def test_infinity_is_no_limit(mesh):
     is_problem(answer, 400, "invalid_argument")
 
 
+HUGE = "9" * 5000
+"""More digits than Python reads as an integer."""
+
+
+class TestValuesThatNoProgramSends:
+    @pytest.mark.parametrize(
+        "tag", [f'"{HUGE}"', '"18446744073709551616"', '"\xb2"', '"-1"', '"1", "2"', 'W/"1"', "*", '""']
+    )
+    @pytest.mark.parametrize("method", ["PATCH", "PUT", "DELETE"])
+    async def test_an_if_match_that_is_no_etag_of_ours_was_a_defect(self, mesh, method, tag):
+        body = {} if method == "DELETE" else {"json": {"change_ticket": "CHG-1"}}
+        if method == "PUT":
+            endpoints = {"grpc": "eu-west:7443", "control": "https://eu-west:8443"}
+            body["json"] |= {"region": "eu", "owners": ["sre"], "endpoints": endpoints}
+        path = "/control/clusters/eu-west?change_ticket=CHG-1"
+        answer = await mesh.call("root", method, path, headers={"If-Match": tag.encode("latin-1")}, **body)
+        problem = is_problem(answer, 400, "invalid_argument")
+        assert problem["details"]["path"] == "If-Match"
+        assert len(problem["detail"]) < 200
+
+    @pytest.mark.parametrize("epoch", [HUGE, "\xb2", "-1", "1e3"])
+    async def test_a_divergence_that_cannot_be_was_a_defect(self, mesh, epoch):
+        answer = await mesh.call("reader", "GET", f"/control/divergence/default.{epoch}")
+        is_problem(answer, 404, "not_found")
+
+    @pytest.mark.parametrize("length", [HUGE, "-5", "\xb2"])
+    async def test_a_length_that_is_no_number_was_a_defect(self, mesh, length):
+        headers = {"Content-Length": length.encode("latin-1")}
+        answer = await mesh.call("alice", "POST", "/control/failovers", headers=headers, content=b"x")
+        is_problem(answer, 413, "request_too_large")
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            rb'{"mode": "planned", "target": "\ud800"}',
+            rb'{"mode": "planned", "target": "eu-west", "reason": "\uDFFF"}',
+            rb'{"mode": "planned", "target": "eu-west", "\udbff": 1}',
+        ],
+    )
+    async def test_half_a_character_was_a_defect(self, mesh, content):
+        headers = {"Content-Type": "application/json"}
+        answer = await mesh.call("alice", "POST", "/control/failovers", headers=headers, content=content)
+        is_problem(answer, 400, "invalid_argument")
+
+    async def test_a_whole_character_that_is_written_in_two_halves_is_text(self, mesh):
+        content = rb'{"mode": "planned", "target": "eu-west", "change_ticket": "CHG-1", "reason": "\ud83d\ude00"}'
+        headers = {"Content-Type": "application/json"}
+        answer = await mesh.call("alice", "POST", "/control/failovers", headers=headers, content=content)
+        assert answer.json()["reason"] == "\U0001f600"
+
+    @pytest.mark.parametrize(
+        "query", [f"after={HUGE}", "after=-1", f"limit={HUGE}", "limit=0", "limit=1e3", "after=%00"]
+    )
+    async def test_a_page_that_cannot_be_is_refused(self, mesh, query):
+        is_problem(await mesh.call("reader", "GET", f"/control/audit?{query}"), 400, "invalid_argument")
+
+
 class TestBody:
     async def test_an_announced_length_is_refused(self, mesh):
         answer = await mesh.call("alice", "POST", "/control/failovers", content=b" " * (MAX_BODY_BYTES + 1))
@@ -88,6 +151,76 @@ class TestBody:
         answer = await mesh.call("alice", "POST", "/control/failovers", content=endless())
         is_problem(answer, 413, "request_too_large")
         assert sent <= MAX_BODY_BYTES + 2 * 65536
+
+
+class Held:
+    """An application that begins and ends its answers when it is told to."""
+
+    def __init__(self):
+        self.begin, self.end = asyncio.Event(), asyncio.Event()
+        self.asked = asyncio.Semaphore(0)
+        self.answered = asyncio.Semaphore(0)
+
+    async def __call__(self, scope, receive, send):
+        self.asked.release()
+        await self.begin.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        self.answered.release()
+        await self.end.wait()
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+class TestPlaces:
+    @pytest.fixture
+    def app(self, monkeypatch):
+        monkeypatch.setattr("omnirelay.api.edge.MAX_REQUESTS", 2)
+        monkeypatch.setattr("omnirelay.api.edge.MAX_STRANGERS", 1)
+        self.held = Held()
+        edge = Edge(self.held, is_known=lambda request: "authorization" in request.headers)
+        return httpx.ASGITransport(edge)
+
+    @pytest.fixture
+    async def known(self, app):
+        async with httpx.AsyncClient(transport=app, base_url="https://mesh", headers={"Authorization": "x"}) as client:
+            yield client
+
+    @pytest.fixture
+    async def stranger(self, app):
+        async with httpx.AsyncClient(transport=app, base_url="https://mesh") as client:
+            yield client
+
+    async def test_one_request_too_many_was_taken_like_any_other(self, known):
+        async with asyncio.TaskGroup() as group:
+            first = [group.create_task(known.get("/")) for _ in range(2)]
+            for _ in first:
+                await self.held.asked.acquire()
+            refused = await known.get("/")
+            problem = is_problem(refused, 503, "busy")
+            assert (refused.headers["Retry-After"], refused.headers["Connection"]) == ("1", "close")
+            assert (problem["retryable"], problem["details"]) == (True, {"most": 2})
+            self.held.begin.set()
+            self.held.end.set()
+        assert [each.result().status_code for each in first] == [200, 200]
+        assert (await known.get("/")).status_code == 200, "their places are free again"
+
+    async def test_strangers_with_bodies_took_the_places_of_those_who_are_known(self, known, stranger):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stranger.post("/", content=b"x"))
+            await self.held.asked.acquire()
+            is_problem(await stranger.post("/", content=b"x"), 503, "busy")
+            others = [group.create_task(each) for each in (known.post("/", content=b"x"), stranger.get("/"))]
+            self.held.begin.set()
+            self.held.end.set()
+        assert [each.result().status_code for each in others] == [200, 200]
+
+    async def test_an_answer_that_has_begun_takes_no_place(self, known):
+        self.held.begin.set()
+        async with asyncio.TaskGroup() as group:
+            streams = [group.create_task(known.get("/")) for _ in range(5)]
+            for _ in streams:
+                await self.held.answered.acquire()
+            self.held.end.set()
+        assert [each.result().status_code for each in streams] == [200] * 5
 
 
 class TestRequestId:
@@ -118,7 +251,8 @@ class TestMeta:
         assert (await mesh.call(None, "GET", "/readyz")).json() == {"ready": True, "problems": []}
         mesh.unready.append("the log cannot be written")
         answer = await mesh.call(None, "GET", "/readyz")
-        assert (answer.status_code, answer.json()["problems"]) == (503, ["the log cannot be written"])
+        problem = is_problem(answer, 503, "not_ready")
+        assert problem["details"] == {"problems": ["the log cannot be written"]}
         assert (await mesh.call(None, "GET", "/healthz")).json() == {"status": "ok"}
 
     async def test_version(self, mesh):
@@ -151,6 +285,28 @@ class TestRouting:
         assert list(answer.json()["namespaces"]) == ["orders"]
         unknown = await mesh.call("reader", "GET", "/control/routing", params={"namespace": "mars"})
         assert is_problem(unknown, 404, "unknown_namespace")["hint"].endswith("default, orders.")
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/control/clusters/pluto",
+            "/control/clusters/pluto/replication",
+            "/control/routing?namespace=mars",
+            "/control/routing/readers?namespace=mars",
+        ],
+    )
+    async def test_what_was_just_made_through_another_cluster_was_not_found(self, mesh, monkeypatch, path):
+        monkeypatch.setattr(mesh.view, "_apply", lambda changes: None)  # no change has arrived yet
+        routes = {**mesh.view.routing.routes, "mars": Route("mars", (Ownership(1, "eu-west", "eu-west"),))}
+        document = ROUTING_DOCUMENT.encode(RoutingDocument(2, routes))
+        pluto = CLUSTERS.encode(a_descriptor("pluto"))
+        await mesh.store.transact([], [Put(ROUTING, document), Put(CLUSTERS.key("pluto"), pluto)])
+        assert (await mesh.call("reader", "GET", path)).status_code == 200
+
+    async def test_nothing_is_said_to_be_absent_while_the_store_is_silent(self, mesh):
+        mesh.store.fault = Fault.UNAVAILABLE
+        for path in ("/control/clusters/pluto", "/control/routing?namespace=mars"):
+            is_problem(await mesh.call("reader", "GET", path), 503, "coordination_unavailable")
 
 
 class TestAudit:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,6 +127,61 @@ async def test_oversized_headers_end_the_request(server, site):
     async with caller(server, site.context(), token="reader") as client:
         refused = await client.get("/control/routing", headers={"X-Long": "x" * 100_000})
     assert refused.status_code in (400, 431)
+
+
+class TestSlowCallers:
+    """Nobody holds a connection by being slow."""
+
+    POST = b"POST /control/failovers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch):
+        monkeypatch.setattr("omnirelay.api.edge.READ_SECONDS", 0.1)
+        monkeypatch.setattr("omnirelay.api.server.HEAD_SECONDS", 0.1)
+
+    async def answer_to(self, server, site, *parts):
+        """Everything until the server ends the connection."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=site.context())
+        for part in parts:
+            writer.write(part)
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.transport.abort()
+
+    @pytest.mark.parametrize("length", [b"1000000", b"10000000"])
+    async def test_a_body_that_never_ended_held_its_connection_for_ever(self, server, site, length):
+        head = self.POST.replace(b"1000000", length)
+        answer = await self.answer_to(server, site, head, b"x" * 999_000)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"application/problem+json" in answer
+        assert b'"code":"request_timeout"' in answer
+
+    @pytest.mark.parametrize("head", [b"", b"GET /healthz HTTP/1.1\r\nHost: loc"])
+    async def test_a_head_that_never_ended_held_its_connection_for_ever(self, server, site, head):
+        assert await self.answer_to(server, site, head) == b""
+
+    async def test_a_second_head_that_never_ended_did_too(self, server, site):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=site.context())
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b'{"status":"ok"}')
+        writer.write(b"GET /he")
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.transport.abort()
+
+    async def test_a_stream_of_events_is_not_cut(self, server, site, mesh):
+        failover_id = await mesh.approved()
+        path = f"/control/failovers/{failover_id}/events"
+        async with caller(server, site.context(), token="reader") as client, client.stream("GET", path) as events:
+            lines = (line async for line in events.aiter_lines() if line.startswith("data:"))
+            assert '"state":"approved"' in await anext(lines)
+            # A slow caller who came later is gone, and the stream is there.
+            assert await self.answer_to(server, site, b"GET /") == b""
+            await mesh.step(failover_id, "abort")
+            assert '"state":"aborted"' in await anext(lines)
 
 
 async def test_changes_are_pushed_while_they_happen(server, site, mesh):

@@ -47,6 +47,9 @@ class Ownerships:
     async def admit_or_await(self, namespace):
         return self.admit(namespace)
 
+    async def told(self, namespace, refusal):
+        return refusal
+
     def still(self, namespace, epoch):
         if self.lost or epoch != self.route.epoch:
             raise NotActive("no lease", epoch=epoch)

@@ -108,7 +108,7 @@ async def test_fm36_a_disk_that_takes_no_writes_stops_no_reader():
         await publish(sequencer, 2).durable
     with pytest.raises(StorageUnavailable):
         publish(sequencer, 2)
-    reading = Delivering(sequencer, sequencer.log, dict).serve(SubscribeRequest("default", None, latest=False))
+    reading = Delivering(sequencer, sequencer.log, dict, None).serve(SubscribeRequest("default", None, latest=False))
     first = await anext(reading)
     assert isinstance(first, Batch)
     assert first.header.last_sequence == 1

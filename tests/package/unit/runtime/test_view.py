@@ -78,3 +78,11 @@ async def test_it_follows_the_store(store, view):
     assert view.locks == {"default": "fo-1"}
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_refresh_without_news_woke_whoever_waits_for_news(store, view):
+    await view.refresh()
+    seen = view.changed.version
+    await view.refresh()
+    assert view.changed.version == seen
+    assert view.silence_seconds == 0.0
