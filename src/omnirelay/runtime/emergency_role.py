@@ -67,6 +67,9 @@ class EmergencyRole:
         acting, target = self._acting, failover.request.target
         if failover.state not in SOURCE_BARRED or acting.cluster == target:
             return
+        if acting.view.silence_of(target) <= GONE_TTLS * self._timing.lease_ttl:
+            return
+        await acting.view.refresh()  # it may be this cluster that was away
         silent = acting.view.silence_of(target)
         if silent > GONE_TTLS * self._timing.lease_ttl:
             why = f"{target} has not reported for {silent:.0f} s"

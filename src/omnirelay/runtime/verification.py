@@ -8,6 +8,7 @@ from omnirelay.failover import workflow
 from omnirelay.failover.record import Canary, Failover, Mode, State
 from omnirelay.model.batch import BatchKind
 from omnirelay.runtime.acting import Acting
+from omnirelay.runtime.failovers import Change
 
 
 class Verification:
@@ -79,10 +80,15 @@ class Verification:
         acting, timeout = self._acting, failover.request.limits.verify_timeout_seconds
         # By this process's own clock, from when it saw the request: whoever asked may have another time of day.
         if acting.waited(failover, f"verify {failover.verify_requested_at}", timeout):
-            await acting.change(
-                failover,
-                lambda f: (
-                    workflow.fail_verify(f, acting.actor.principal, acting.now()) if f.state is State.PROMOTED else f
-                ),
-                "verify_failed",
-            )
+            await acting.change(failover, self._fail(failover.verify_requested_at), "verify_failed")
+
+    def _fail(self, requested_at: str) -> Change:
+        """Of this verification, not of one that was asked for since."""
+        acting = self._acting
+
+        def fail(failover: Failover) -> Failover:
+            if failover.state is not State.PROMOTED or failover.verify_requested_at != requested_at:
+                return failover
+            return workflow.fail_verify(failover, acting.actor.principal, acting.now())
+
+        return fail

@@ -447,6 +447,26 @@ class TestBarring:
                 await mesh.until(lambda: source.admitting == {"default": 1})
 
     @in_virtual_time
+    async def test_fm03_a_cluster_that_was_away_itself_does_not_take_the_target_for_gone(self, tmp_path):
+        """Back from a pause, it saw an old report and undid an emergency whose target was at work."""
+        async with running_mesh(tmp_path) as mesh:
+            target, third = mesh["eu-west"], mesh["ap-south"]
+            disk = slow_disk(target)
+            await Producer(mesh["us-east"]).publish("a")
+            await mesh.until(lambda: third.vector == {"us-east": 1})
+            await asyncio.sleep(2.0)
+            await mesh["us-east"].kill()
+            await asyncio.sleep(TTL + 1)
+            plan = await target.plan("eu-west", limits=Limits(approvals_required=0, gather_timeout_seconds=60.0))
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: third.failover(plan.id) and third.failover(plan.id).state is State.GATHERING)
+            third.replicator.view._apply = lambda changes: None
+            await asyncio.sleep(3 * TTL)
+            assert target.failover(plan.id).state is State.GATHERING
+            disk.set()
+            await mesh.until(lambda: target.admitting)
+
+    @in_virtual_time
     async def test_a_source_that_restarts_meanwhile_does_not_claim_either(self, tmp_path):
         async with running_mesh(tmp_path) as mesh:
             source, target = mesh["us-east"], mesh["eu-west"]
