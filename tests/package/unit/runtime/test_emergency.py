@@ -447,7 +447,7 @@ class TestBarring:
                 await mesh.until(lambda: source.admitting == {"default": 1})
 
     @in_virtual_time
-    async def test_fm03_a_cluster_that_was_away_itself_does_not_take_the_target_for_gone(self, tmp_path):
+    async def test_a_cluster_that_was_away_itself_does_not_take_the_target_for_gone(self, tmp_path):
         """Back from a pause, it saw an old report and undid an emergency whose target was at work."""
         async with running_mesh(tmp_path) as mesh:
             target, third = mesh["eu-west"], mesh["ap-south"]
