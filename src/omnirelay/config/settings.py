@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,12 +11,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from omnirelay.config.durations import Bytes, Seconds, seconds, size_bytes
 from omnirelay.config.tickets import TicketSettings
+from omnirelay.config.values import File, HttpsUrl, Principal, TokenName
 from omnirelay.errors import BadRequest, ConfigInvalid
 from omnirelay.failover.approvals import ApprovalPolicy
 from omnirelay.failover.lease import Timing, check_timing
 from omnirelay.model import ids
 from omnirelay.model.access import AccessPolicy, Scope
-from omnirelay.model.descriptor import Endpoints
 from omnirelay.replication.rpo import RpoGuard
 
 
@@ -34,6 +35,12 @@ def _address(text: str) -> str:
     return text
 
 
+def _reachable(address: str) -> str:
+    if address.endswith(":0"):
+        raise ValueError(f"{address!r} names no port")
+    return address
+
+
 MAX_BATCH_BYTES = size_bytes("32MiB")
 """Clients take messages of twice this size."""
 
@@ -48,9 +55,9 @@ class _Section(BaseModel):
 class TlsSettings(_Section):
     """Files in PEM."""
 
-    ca: Path
-    certificate: Path
-    key: Path
+    ca: File
+    certificate: File
+    key: File
     trust_domain: str = "omnirelay"
 
 
@@ -59,11 +66,16 @@ class ListenSettings(_Section):
     control: Address = "127.0.0.1:7401"
 
 
+class AdvertiseSettings(_Section):
+    grpc: Annotated[Address, AfterValidator(_reachable)]
+    control: HttpsUrl
+
+
 class CoordinationSettings(_Section):
     """`sqlite`: one file that all clusters of this machine share."""
 
     kind: Literal["sqlite"] = "sqlite"
-    path: Path
+    path: File
 
 
 class TimingSettings(_Section):
@@ -126,25 +138,25 @@ class ApprovalSettings(_Section):
 class AccessRule(_Section):
     """What a certificate's identity may do. `principal` is `operator/alice`, or `client/*` for every client."""
 
-    principal: str
+    principal: Principal
     scopes: tuple[Scope, ...]
 
 
 class TokenRule(_Section):
     """What a bearer token may do. Only its SHA-256 (hex) is kept."""
 
-    name: str
+    name: TokenName
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: tuple[Scope, ...]
 
 
 class Settings(_Section):
     cluster: ClusterId
-    data_dir: Path
+    data_dir: File
     tls: TlsSettings
     coordination: CoordinationSettings
     listen: ListenSettings = ListenSettings()
-    advertise: Endpoints | None = None
+    advertise: AdvertiseSettings | None = None
     """Where others reach this cluster, when that differs from `listen`."""
     timing: TimingSettings = TimingSettings()
     log: LogSettings = LogSettings()
@@ -182,16 +194,23 @@ class Settings(_Section):
 
 
 def load(path: Path) -> Settings:
-    """Raises ConfigInvalid, which names each wrong setting by its path."""
+    """Raises ConfigInvalid, which names the file, and each wrong setting by its path."""
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
     except OSError as error:
         raise ConfigInvalid(f"{path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigInvalid(f"{path} is not YAML: {error}") from error
+    except (ValueError, RecursionError) as error:  # a date that is none, a number or nesting beyond all bounds
+        raise ConfigInvalid(f"{path} holds a value that cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigInvalid(f"{path} must hold settings, found {type(content).__name__}")
-    return parse(content)
+    try:
+        return parse(content)
+    except ConfigInvalid as error:
+        raise ConfigInvalid(f"{path}: {error.message}", file=str(path), **error.details) from error
 
 
 def parse(content: dict[str, Any]) -> Settings:
@@ -202,9 +221,20 @@ def parse(content: dict[str, Any]) -> Settings:
         problems = [f"{'.'.join(str(part) for part in e['loc'])}: {_reason(e)}" for e in error.errors()]
         raise ConfigInvalid("; ".join(problems), problems=problems) from error
     check_timing(settings.timing.timing())
+    _check_tokens(settings.tokens)
     if settings.log.retain_size > settings.log.retain_cap:
         raise ConfigInvalid("log.retain_size must not exceed log.retain_cap", path="log.retain_size")
     return settings
+
+
+def _check_tokens(tokens: Sequence[TokenRule]) -> None:
+    """Of two rules for one token only one would ever count."""
+    first: dict[str, int] = {}
+    for index, rule in enumerate(tokens):
+        known = first.setdefault(rule.sha256, index)
+        if known != index:
+            path = f"tokens.{index}.sha256"
+            raise ConfigInvalid(f"{path}: the same token as tokens.{known}, which is {tokens[known].name}", path=path)
 
 
 def _reason(error: Any) -> str:

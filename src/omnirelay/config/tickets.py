@@ -5,13 +5,13 @@ Secrets are in files of their own, which are read again at each call, so that a 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from omnirelay.config.durations import Seconds, seconds
+from omnirelay.config.values import File, Person
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -42,9 +42,9 @@ class _Section(BaseModel):
 
 class _System(_Section):
     url: Url
-    credential_file: Path
+    credential_file: File
     """Holds the password or token, and nothing else."""
-    ca: Path | None = None
+    ca: File | None = None
     """Authorities to trust, PEM; by default the public ones."""
     proxy: Url | None = None
     """Address of an HTTP proxy. The environment's proxies do not count."""
@@ -95,7 +95,7 @@ class TicketSettings(_Section):
     """How often an approval is looked for while a plan waits for one."""
     give_up_after: Seconds = 86_400.0
     """How long what could not be posted is tried again by itself."""
-    people: dict[str, str] = Field(default_factory=dict)
+    people: dict[str, Person] = Field(default_factory=dict)
     """Who a ticket system's user is in the mesh: `jane@example.net: operator/jane`. Nobody can approve their own plan,
     so name here whoever is called differently in both."""
 
