@@ -227,6 +227,14 @@ class Ownerships:
         if self._claims.pop(namespace, None) is not None:
             self.changed.fire()
 
+    def surrender(self) -> int:
+        """Goes by no lease any more, and answers which one it was; 0 if there was none."""
+        lease = self.lease_id()
+        self._lease = None
+        self._claims.clear()
+        self.changed.fire()
+        return lease
+
     @property
     def closed(self) -> frozenset[str]:
         return frozenset(self._closed)

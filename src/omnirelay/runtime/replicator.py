@@ -220,8 +220,9 @@ class Replicator:
             raise restart.exceptions[0] from None
 
     async def release(self) -> None:
-        """Ends this process's lease; call it once `run` has ended."""
-        lease = self.ownerships.lease_id()
+        """Ends this process's lease; call it once `run` has ended. First nothing more is acknowledged: from the lease's
+        end on another may be promoted."""
+        lease = self.ownerships.surrender()
         if lease:
             await self._world.store.revoke_lease(lease)
 

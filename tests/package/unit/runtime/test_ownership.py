@@ -226,3 +226,22 @@ class TestAsking:
             await mesh["us-east"].start()
             await mesh.until(lambda: mesh["us-east"].admitting == {"default": 1})
             assert mesh.now - began < 1.0, "the log's own lock proves that the former one is gone"
+
+
+@in_virtual_time
+async def test_i4_who_gives_its_lease_back_acknowledges_nothing_from_before_it_does(tmp_path):
+    """A process that was being stopped acknowledged what came from the disk after another could have been promoted."""
+    async with running_mesh(tmp_path) as mesh:
+        site = mesh["us-east"]
+        assert site.admitting
+        revoke, admitted_meanwhile = site.client.revoke_lease, []
+
+        async def watched(lease):
+            admitted_meanwhile.append(site.admitting)
+            await revoke(lease)
+
+        site.client.revoke_lease = watched
+        await site.replicator.release()
+        assert admitted_meanwhile == [{}]
+        with pytest.raises(NotActive):
+            site.replicator.ownerships.still("default", 1)
