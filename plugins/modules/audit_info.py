@@ -52,7 +52,7 @@ options:
 seealso:
   - module: omnirelay.mesh.failover_report
 notes:
-  - The chain is read from O(after) on and filtered here, so give O(after) when the chain is long and its beginning does not matter.
+  - The control plane looks at every entry from O(after) on, so give O(after) when the chain is long and its beginning does not matter.
 version_added: 1.0.0
 author:
   - The OmniRelay Mesh authors (@omnirelay)
@@ -221,16 +221,12 @@ def run(client, params, check_mode):
     wanted = {name: params[name] for name in FILTERS if params[name] is not None}
     entries, seen, end = [], params["after"], None
     while True:
-        answer = client.get("audit", after=seen, limit=PAGE)
-        head = answer.body["head"]
+        answer = client.get("audit", after=seen, limit=min(PAGE, params["limit"] - len(entries)), **wanted)
+        head, beyond = answer.body["head"], answer.body["next_after"]
         end = head["number"] if end is None else end  # what is written meanwhile is not for this reading
-        for entry in answer.body["entries"]:
-            if len(entries) == params["limit"] or entry["number"] > end:
-                break
-            seen = entry["number"]
-            if all(entry[name] == value for name, value in wanted.items()):
-                entries.append(entry)
-        if len(entries) == params["limit"] or seen >= end or not answer.body["entries"]:
+        entries += [entry for entry in answer.body["entries"] if entry["number"] <= end]
+        seen = end if beyond is None else min(beyond, end)
+        if len(entries) == params["limit"] or seen >= end:
             return dict(
                 changed=False,
                 entries=entries,

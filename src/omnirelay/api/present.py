@@ -270,10 +270,12 @@ def evidence(record: Failover, audit: tuple[int, int] | None, noticed: Acknowled
 # --- audit ----------------------------------------------------------------------------------------------------
 
 
-def audit_page(entries: list[AuditEntry], head: AuditEntry | None) -> schemas.AuditPage:
+def audit_page(entries: list[AuditEntry], seen: int, head: AuditEntry | None) -> schemas.AuditPage:
+    """`seen`: the last entry that was looked at."""
     return schemas.AuditPage(
         entries=[schemas.AuditEntryModel.model_validate(asdict(entry)) for entry in entries],
         head=schemas.AuditHead(number=head.number if head else 0, digest=head.digest if head else START_DIGEST),
+        next_after=seen if head and seen < head.number else None,
     )
 
 

@@ -496,6 +496,9 @@ class AuditHead(Answer):
 class AuditPage(Answer):
     entries: list[AuditEntryModel]
     head: AuditHead
+    next_after: int | None = Field(
+        description="`after` to read on with if there are more, null if everything up to `head` was looked at."
+    )
 
 
 class Health(Answer):

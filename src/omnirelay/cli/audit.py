@@ -26,10 +26,18 @@ def audit() -> None:
 @click.option(
     "--copy", type=click.Path(dir_okay=False, path_type=Path), help="Write a copy for `audit verify` instead."
 )
+@click.option("--subject", help="Only about this resource, as in failovers/ID.")
+@click.option("--action", help="Only this, as in failover.promote.")
+@click.option("--actor", help="Only by this principal.")
+@click.option("--change-ticket", help="Only under this ticket.")
+@click.option("--outcome", type=click.Choice(["done", "refused"]), help="Only what was done, or what was refused.")
 @connected
-def list_(session: Session, after: int, limit: int | None, copy: Path | None) -> None:
+def list_(session: Session, after: int, limit: int | None, copy: Path | None, **asked: str | None) -> None:
     """List the audit entries, oldest first."""
-    entries = islice(session.client.audit_entries(after), limit)
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    if copy is not None and wanted:
+        raise click.UsageError("--copy is for the whole chain: with some entries left out it proves nothing")
+    entries = islice(session.client.audit_entries(after, wanted), limit)
     if copy is not None:
         with copy.open("w", encoding="ascii", newline="\n") as file:
             count = sum(bool(file.write(_canonical(entry) + "\n")) for entry in entries)

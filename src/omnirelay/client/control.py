@@ -218,20 +218,18 @@ class ControlClient:
 
     # --- audit and the rest ---------------------------------------------------------------------------------------
 
-    def audit(self, *, after: int = 0, limit: int = PAGE_SIZE) -> Json:
-        return self._json("GET", "/control/audit", query={"after": str(after), "limit": str(limit)})
+    def audit(self, *, after: int = 0, limit: int = PAGE_SIZE, wanted: Mapping[str, str] | None = None) -> Json:
+        """One page. `wanted`: subject, action, actor, change_ticket, outcome."""
+        return self._json("GET", "/control/audit", query={"after": str(after), "limit": str(limit), **(wanted or {})})
 
-    def audit_entries(self, after: int = 0) -> Iterator[Json]:
+    def audit_entries(self, after: int = 0, wanted: Mapping[str, str] | None = None) -> Iterator[Json]:
         """All entries beyond `after`, page by page. What is written meanwhile is not for this reading."""
-        end = None
-        while end is None or after < end:
-            page = self.audit(after=after)
+        end, beyond = None, after
+        while end is None or beyond < end:
+            page = self.audit(after=beyond, wanted=wanted)
             end = page["head"]["number"] if end is None else end
-            entries = [entry for entry in page["entries"] if entry["number"] <= end]
-            if not entries:
-                return
-            yield from entries
-            after = entries[-1]["number"]
+            yield from (entry for entry in page["entries"] if entry["number"] <= end)
+            beyond = end if page["next_after"] is None else page["next_after"]
 
     def version(self) -> Json:
         return self._json("GET", "/version")

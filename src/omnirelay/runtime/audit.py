@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ GROUP_BYTES = 500_000
 BLOCK_DIGITS = 2
 BLOCK = 10**BLOCK_DIGITS
 """How many entries one reading brings: those whose keys differ in the last digits only."""
+BLOCKS_AT_ONCE = 20
+"""How many of them one search reads; more than a full page needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,29 @@ class Auditor:
 
     async def entries(self, after: int, limit: int) -> list[AuditEntry]:
         """Up to `limit` entries with numbers beyond `after`; the cost follows `limit`, not the chain's length."""
+        return (await self.search(after, limit, {}))[0]
+
+    async def search(self, after: int, limit: int, wanted: Mapping[str, str]) -> tuple[list[AuditEntry], int]:
+        """Up to `limit` entries with numbers beyond `after` whose fields are those of `wanted`, and the number of the
+        last entry that was looked at: where little fits, one search reads only so much of a long chain."""
         head = await self.head()
+        end = head.number if head else 0
         found: list[AuditEntry] = []
-        number = after + 1
-        while head and number <= head.number and len(found) < limit:
-            found += [entry for entry in await self._block(number) if entry.number >= number]
-            number += BLOCK - number % BLOCK
-        return found[:limit]
+        seen = after
+        for _ in range(BLOCKS_AT_ONCE):
+            if seen >= end:
+                break
+            number = seen + 1
+            for entry in await self._block(number):
+                if entry.number >= number:
+                    seen = entry.number
+                    if all(getattr(entry, name) == value for name, value in wanted.items()):
+                        found.append(entry)
+                    if len(found) == limit:
+                        return found, seen
+            # Also where entries are missing: whoever reads on must get on.
+            seen = max(seen, min(end, number - number % BLOCK + BLOCK - 1))
+        return found, seen
 
     async def range_of(self, subject: str, first_action: str) -> tuple[int, int] | None:
         """Numbers of the first and the last entry about what became of `subject`, whose story begins with

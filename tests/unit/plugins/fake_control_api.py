@@ -313,10 +313,18 @@ class FakeMesh:
         return 200, dict(version=self.epoch, namespaces=namespaces, coordination=dict(reachable=True))
 
     def _audit(self, query):
-        limit = min(int(query["limit"]), self.audit_page)
-        beyond = [entry for entry in self.audit if entry["number"] > int(query.get("after", 0))]
+        limit = int(query["limit"])
+        wanted = {name: value for name, value in query.items() if name not in ("after", "limit")}
+        seen, fitting = int(query.get("after", 0)), []
+        for entry in [entry for entry in self.audit if entry["number"] > seen][: self.audit_page]:
+            if len(fitting) == limit:
+                break
+            seen = entry["number"]
+            if all(entry[name] == value for name, value in wanted.items()):
+                fitting.append(entry)
         last = self.audit[-1]
-        return 200, dict(entries=beyond[:limit], head=dict(number=last["number"], digest=last["digest"]))
+        head = dict(number=last["number"], digest=last["digest"])
+        return 200, dict(entries=fitting, head=head, next_after=seen if seen < last["number"] else None)
 
     def _divergence(self, parts, query, body, principal):
         if not parts:

@@ -321,4 +321,27 @@ class TestAudit:
 
     async def test_an_empty_chain(self, mesh):
         page = (await mesh.call("reader", "GET", "/control/audit")).json()
-        assert page == {"entries": [], "head": {"number": 0, "digest": "0" * 64}}
+        assert page == {"entries": [], "head": {"number": 0, "digest": "0" * 64}, "next_after": None}
+
+    @pytest.mark.parametrize(
+        ("wanted", "numbers"),
+        [
+            ({"subject": "failovers/fo-2"}, [2]),
+            ({"action": "failover.plan", "outcome": "done"}, [1, 2, 3]),
+            ({"outcome": "refused"}, [4]),
+            ({"actor": "token/alice"}, [1, 2, 3]),
+            ({"change_ticket": "CHG-1", "after": 1, "limit": 1}, [2]),
+            ({"subject": "failovers/fo-2", "action": "failover.abort"}, []),
+        ],
+    )
+    async def test_whatever_was_asked_for_came_with_everything_else(self, mesh, wanted, numbers):
+        for number in range(3):
+            await mesh.planned(reason=f"drill {number}")
+        await mesh.call("reader", "POST", "/control/failovers", json=PLAN)
+        page = (await mesh.call("reader", "GET", "/control/audit", params=wanted)).json()
+        assert [entry["number"] for entry in page["entries"]] == numbers
+        assert page["next_after"] == (2 if "limit" in wanted else None)
+
+    async def test_an_outcome_that_there_is_not_is_refused(self, mesh):
+        answer = await mesh.call("reader", "GET", "/control/audit", params={"outcome": "perhaps"})
+        is_problem(answer, 400, "invalid_argument")

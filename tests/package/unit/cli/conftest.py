@@ -203,8 +203,12 @@ class ControlApi:
                 return self._failover(self._found(failover_id), rest, body, query)
             case ("GET", "audit"):
                 after = int(query.get("after", 0))
+                wanted = {name: value for name, value in query.items() if name not in ("after", "limit")}
                 page = [entry for entry in self.audit if entry["number"] > after][:2]
-                return 200, {"entries": page, "head": {"number": len(self.audit), "digest": ""}}, ""
+                fitting = [entry for entry in page if wanted.items() <= entry.items()]
+                more = page[-1]["number"] if page and page[-1] is not self.audit[-1] else None
+                head = {"number": len(self.audit), "digest": ""}
+                return 200, {"entries": fitting, "head": head, "next_after": more}, ""
         raise NotFound(path)
 
     def _page(self, query):

@@ -105,6 +105,19 @@ def chain(count):
     return entries
 
 
+def test_the_audit_list_could_not_be_narrowed(api, run, tmp_path):
+    entries = [json.loads(encode(entry)) for entry in chain(5)]
+    api.audit = [{**entry, "subject": f"failovers/fo-{entry['number'] % 2}"} for entry in entries]
+    narrowed = run("mesh", "audit", "list", "--subject", "failovers/fo-1", "--outcome", "done", "--output", "json")
+    assert [entry["number"] for entry in json.loads(narrowed.stdout)["entries"]] == [1, 3, 5]
+    assert run("mesh", "audit", "list", "--change-ticket", "CHG-9").stdout.count("\n") <= 1
+    asked = api.requests[-1][2]
+    assert asked["change_ticket"] == "CHG-9"
+    refused = run("mesh", "audit", "list", "--action", "failover.plan", "--copy", str(tmp_path / "copy"))
+    assert refused.exit_code == 2
+    assert not (tmp_path / "copy").exists()
+
+
 def test_an_audit_copy_is_verified_offline(api, run, tmp_path):
     entries = chain(5)
     api.audit = [json.loads(encode(entry)) for entry in entries]

@@ -115,7 +115,8 @@ def test_names_cannot_leave_their_place_in_the_path(servers):
 def test_an_audit_chain_that_grows_while_it_is_read_ends_the_reading(servers):
     server = servers()
     for numbers, head in (([1, 2], 3), ([3, 4], 5), ([5, 6], 7), ([], 7)):
-        page = {"entries": [{"number": number} for number in numbers], "head": {"number": head}}
+        entries = [{"number": number} for number in numbers]
+        page = {"entries": entries, "head": {"number": head}, "next_after": numbers[-1] if numbers else None}
         server.answers.append((200, {}, json.dumps(page)))
     with ControlClient([server.endpoint]) as client:
         assert [entry["number"] for entry in client.audit_entries()] == [1, 2, 3]

@@ -11,8 +11,9 @@ from tests.package.unit.runtime.virtual import LoopClock, in_virtual_time
 
 from omnirelay.errors import CoordinationUnavailable
 from omnirelay.failover import audit_chain
-from omnirelay.ports.coordination import Compare, Put
+from omnirelay.ports.coordination import Compare, Delete, Put
 from omnirelay.runtime.audit import Actor, AuditMirror, Auditor, Deed
+from omnirelay.runtime.documents import audit_key
 from omnirelay.testing.memory_coordination import MemoryCoordination
 
 ALICE = Actor("alice", "mtls")
@@ -269,3 +270,26 @@ async def test_a_cluster_without_a_copy_says_so(tmp_path):
         path.rmdir()
         await asyncio.sleep(3)
         assert mesh["us-east"].replicator.view.reports["eu-west"].problems == ()
+
+
+async def test_a_search_that_finds_little_looks_at_so_many_blocks_and_says_where_to_go_on(auditor, monkeypatch):
+    monkeypatch.setattr("omnirelay.runtime.audit.BLOCKS_AT_ONCE", 2)
+    for number in range(1, 251):
+        await tell(auditor, "rare" if number in (50, 201) else "common")
+    found, seen = await auditor.search(0, 10, {"subject": "rare"})
+    assert ([entry.number for entry in found], seen) == ([50], 199)
+    found, seen = await auditor.search(seen, 10, {"subject": "rare"})
+    assert ([entry.number for entry in found], seen) == ([201], 250)
+    assert await auditor.search(0, 1, {"subject": "rare"}) == ([await entry_of(auditor, 50)], 50)
+
+
+async def entry_of(auditor, number):
+    return (await auditor.entries(number - 1, 1))[0]
+
+
+async def test_a_chain_with_a_hole_is_read_to_its_end(auditor, memory):
+    for _ in range(220):
+        await tell(auditor, "common")
+    await memory.client().transact([], [Delete(audit_key(number)) for number in range(100, 200)])
+    found, seen = await auditor.search(0, 1000, {})
+    assert (len(found), seen) == (120, 220)

@@ -97,9 +97,10 @@ class TestAudit:
             (dict(subject="clusters/mars"), []),
         ],
     )
-    def test_filters(self, run_module, wanted, numbers):
+    def test_filters(self, run_module, mesh, wanted, numbers):
         result = run_module("audit_info", **wanted)
         assert (self.numbers(result), result["next_after"]) == (numbers, None)
+        assert all(wanted.items() <= call[2].items() for call in mesh.calls), "the control plane filters"
 
     def test_chain_that_grows_while_it_is_read_ends_the_reading(self, run_module, mesh):
         answer = mesh._audit
