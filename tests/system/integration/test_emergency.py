@@ -265,6 +265,9 @@ def test_fm08_a_zombie_active_acknowledges_nothing_after_another_was_promoted(
         living.flowing()
         stream.send(1, b"zombie-a#1#")
         until(lambda: stream.acknowledged == [1], "it takes writes while it lives")
+        # Acknowledged is durable here only: what no other cluster has would be fenced, rightly.
+        for cluster in mesh.clusters:
+            until(lambda c=cluster: b"zombie-a#1#" in load.holds(c), "it is everywhere before its cluster stops")
         mesh.pause(home)
         stream.send(2, b"zombie-a#2#")
         failover = promote(mesh, target)
