@@ -163,14 +163,19 @@ def fenced_epochs(route: Route) -> Iterable[tuple[int, str, int]]:
             yield ownership.epoch, ownership.origin, end
 
 
-def exact_ranges(divergence: Divergence, after: int = 0, upto: int | None = None) -> tuple[LossRange, ...]:
-    """What became of the fenced records after `after` and up to `upto`, in ranges of one grade each."""
+def exact_ranges(
+    divergence: Divergence, after: int = 0, upto: int | None = None, before: Iterable[LossRange] = ()
+) -> tuple[LossRange, ...]:
+    """What became of the fenced records after `after` and up to `upto`, in ranges of one grade each. What `before` knew
+    to have been sent or published again is so still, also where retention has dropped the proof."""
+    known = [r for r in before if r.grade in _GRADES.values() and _place(r) == _place(divergence)]
     ranges: list[LossRange] = []
     for batch in divergence.batches:
         if batch.last_sequence <= after or (upto is not None and batch.last_sequence > upto):
             continue
-        grade = _grade(batch, divergence.decided(batch))
         first, records = batch.first_sequence, batch.records
+        again = (r.grade for r in known if r.first <= first and batch.last_sequence <= r.last)
+        grade = next(again if divergence.blind else iter(()), _grade(batch, divergence.decided(batch)))
         last = ranges[-1] if ranges else None
         if last is not None and last.grade is grade and last.last + 1 == first:
             first, records = last.first, last.records + records
@@ -195,15 +200,15 @@ def kept_from(divergence: Divergence, manifests: Iterable[LossRange]) -> int | N
     the end of yet. None if it may drop them all."""
     if divergence.unresolved:
         return divergence.batches[0].first_sequence
-    place = (divergence.namespace, divergence.origin, divergence.epoch)
-    told = [r for r in manifests if r.exact and (r.namespace, r.origin, r.epoch) == place]
+    told = [r for r in manifests if r.exact and r.grade is not Grade.FENCED and _place(r) == _place(divergence)]
     for batch in divergence.batches:
-        grade = _grade(batch, divergence.decided(batch))
-        if not any(
-            r.grade is grade and r.first <= batch.first_sequence and batch.last_sequence <= r.last for r in told
-        ):
+        if not any(r.first <= batch.first_sequence and batch.last_sequence <= r.last for r in told):
             return batch.first_sequence
     return None
+
+
+def _place(of: Divergence | LossRange) -> tuple[str, str, int]:
+    return of.namespace, of.origin, of.epoch
 
 
 _GRADES = {Fate.SUPERSEDED: Grade.SUPERSEDED, Fate.REPLAYED: Grade.RECOVERED}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from omnirelay.errors import GatherTimedOut, IllegalTransition, PlanExpired
 from omnirelay.failover import loss
@@ -83,10 +84,17 @@ def confirm_demotion(failover: Failover, now: str) -> Failover:
     return logged(replace(failover, demoted=True), now, "fence", "demoted", failover.source)
 
 
-def fence(failover: Failover, cuts: Mapping[str, Cursor], target_origin: str, now: str) -> Failover:
-    """No claim of the source can be valid any more, and the target applies nothing more of its log: the cut stands."""
+def fence(
+    failover: Failover,
+    cuts: Mapping[str, Cursor],
+    target_origin: str,
+    now: str,
+    heard: Mapping[str, int] = MappingProxyType({}),
+) -> Failover:
+    """No claim of the source can be valid any more, and the target applies nothing more of its log: the cut stands.
+    `heard`: origin → highest sequence that anybody has heard of by now; beyond the cut it is lost."""
     state = MACHINE.step(failover.state, Event.FENCED, failover_id=failover.id)
-    fenced = replace(failover, state=state, cuts=dict(cuts), target_origin=target_origin)
+    fenced = replace(failover, state=state, cuts=dict(cuts), target_origin=target_origin, heard=dict(heard))
     return logged(fenced, now, "fence", "fenced", failover.request.target, cuts=_plain(cuts))
 
 

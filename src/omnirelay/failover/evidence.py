@@ -44,8 +44,8 @@ class PeerReport:
     and records a second."""
     heard_bytes: int | None = None
     heard_rate: float | None = None
-    last_report_ms: int | None = None
-    """When this cluster last saw a new report of the peer in the coordination store."""
+    silent_seconds: float | None = None
+    """By this cluster's monotonic clock, since it last heard from the peer, or saw a new report of it."""
     acknowledged: Mapping[str, int] = field(default_factory=dict)
     """Origin → sequence that the peer holds."""
     retention_used: float | None = None
@@ -90,6 +90,8 @@ class ClusterReport:
     """Namespace → those of them that have not acknowledged its current epoch."""
     late: tuple[ReaderBehind, ...] = ()
     """Who they are; not all where they are many."""
+    unclaimed_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Namespace → for how long this cluster has known that nobody claims it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,11 @@ class LeaseClaim:
 
 @dataclass(frozen=True, slots=True)
 class LastReport:
-    """The newest report of a cluster that the observer ever saw, and its age."""
+    """The newest report of a cluster that the observer ever saw."""
 
     report: ClusterReport
-    age_seconds: float
+    age_seconds: float | None
+    """None for one that was there when the observer began: how old that is, nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,9 @@ class Evidence:
     last_reports: Mapping[str, LastReport] = field(default_factory=dict)
     """Also of clusters whose lease, and report, have ended since."""
     unclaimed_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Namespace → for how long the observer has known that nobody claims it."""
+    """Namespace → for how long the observer, or a cluster that reports, has known that nobody claims it."""
+    heard: Mapping[str, int] = field(default_factory=dict)
+    """Origin → highest sequence that any report ever told the observer of."""
 
     def ticket_sources(self) -> dict[str, str]:
         """Cluster → ticket system, of those that have one, as far as they reported."""

@@ -86,14 +86,15 @@ class _Witnesses:
         own = evidence.last_reports.get(source)
         self._all = [*self.reports.values(), *([own.report] if own is not None else [])]
         self._views = {c: report.peers[source] for c, report in self.reports.items() if source in report.peers}
+        self._told = evidence.heard
         self._unclaimed_seconds = min(evidence.unclaimed_seconds.get(name, 0.0) for name in request.namespaces)
         silences = [
-            (self.reports[cluster].at_ms - at_ms) / 1000 + evidence.report_age_seconds[cluster]
+            silent + evidence.report_age_seconds[cluster]
             for cluster, view in self._views.items()
-            for at_ms in (view.last_contact_ms, view.last_report_ms)
-            if at_ms is not None
+            if (silent := _silent_seconds(self.reports[cluster], view)) is not None
         ]
-        self._silence = min([*silences, *([own.age_seconds] if own is not None else [])], default=None)
+        last = own.age_seconds if own is not None else None
+        self._silence = min([*silences, *([last] if last is not None else [])], default=None)
         self._heard_of = own is not None or any(view.heard is not None for view in self._views.values())
 
     def predict(self, origin: str, tails: list[Tail]) -> LossPrediction:
@@ -114,6 +115,7 @@ class _Witnesses:
         )
 
     def _heard(self, origin: str) -> Iterator[int]:
+        yield self._told.get(origin, 0)
         yield from (report.vector.get(origin, 0) for report in self._all)
         yield from (view.heard or 0 for view in self._views.values())
 
@@ -130,6 +132,14 @@ class _Witnesses:
         sizes = {view.heard: view.heard_bytes for view in views if view.heard is not None} | sizes
         start, end = sizes.get(held) if held else 0, sizes.get(heard)
         return None if start is None or end is None else max(0, end - start)
+
+
+def _silent_seconds(report: ClusterReport, view: PeerReport) -> float | None:
+    """When the reporting cluster had last heard of the peer; by its wall clock where it is of a version that does not
+    say for how long."""
+    if view.silent_seconds is not None:
+        return view.silent_seconds
+    return (report.at_ms - view.last_contact_ms) / 1000 if view.last_contact_ms is not None else None
 
 
 def require_acceptance(request: Request, predictions: tuple[LossPrediction, ...]) -> None:
@@ -190,7 +200,9 @@ def manifest(
 ) -> tuple[LossRange, ...]:
     """What this emergency cut off, and no other one: exact as far as `held`, of which `divergences` tell; beyond it
     what was heard of. `routing` holds the new epochs."""
-    heard = {prediction.origin: prediction.heard for prediction in failover.plan.loss}
+    heard = dict(failover.heard)
+    for prediction in failover.plan.loss:
+        heard[prediction.origin] = max(prediction.heard, heard.get(prediction.origin, 0))
     found = {(divergence.namespace, divergence.epoch): divergence for divergence in divergences}
     ranges: list[LossRange] = []
     for namespace, epoch in sorted(failover.expected_epochs.items()):
@@ -200,7 +212,7 @@ def manifest(
         before = Route(namespace, tuple(ownership for ownership in route.history if ownership.epoch <= epoch))
         for tail in cut_off(before, cut):
             divergence = found.get((namespace, tail.epoch))
-            exact = exact_ranges(divergence, tail.after, tail.upto) if divergence else ()
+            exact = exact_ranges(divergence, tail.after, tail.upto, failover.manifest) if divergence else ()
             if divergence:
                 exact = (*_remembered(failover, divergence), *exact)
             ranges += exact

@@ -280,6 +280,8 @@ class Failover:
     """The source has confirmed that it admits nothing more."""
     cuts: Mapping[str, Cursor] = field(default_factory=dict)
     """Of an emergency: namespace → end of the target's unbroken prefix, taken after the gather."""
+    heard: Mapping[str, int] = field(default_factory=dict)
+    """Of an emergency: origin → highest sequence that had been heard of when the cut was taken."""
     manifest: tuple[LossRange, ...] = ()
     """What an emergency cut off, as far as it is known; graded again when the old active returns."""
     token: DemotionToken | None = None

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from omnirelay.errors import CursorAhead, NotInstalled, ResumePointDeleted
 from omnirelay.model import ids
 from omnirelay.model.batch import Batch, BatchKind
-from omnirelay.model.position import Cursor
+from omnirelay.model.position import START, Cursor
 from omnirelay.model.routing import Route
 from omnirelay.model.version_vector import VersionVector
 from omnirelay.ports.log import LogStore
@@ -83,7 +83,8 @@ class Delivering:
                         # Retention came round before the reader that named no place was given anything.
                         delivered = scanned = began = await self._start(route, request.latest)
                 elif isinstance(step, Fence):
-                    async for batch in self._withdrawn(route, step.cut, delivered):
+                    given_from = began if request.after is None else START
+                    async for batch in self._withdrawn(route, max(step.cut, given_from), delivered):
                         yield Withdrawn(batch)
                     delivered = scanned = step.cut
                     yield FenceNotice(step.cut, step.epoch)
@@ -111,6 +112,8 @@ class Delivering:
                 after = cut.sequence if ownership.epoch == cut.epoch else 0
                 end = known.valid_end(ownership.epoch)
                 upto = delivered.sequence if end is None else end
+                # What retention has dropped cannot be listed; the notice tells from where on.
+                after = max(after, await self._log.dropped_end(route.namespace, ownership.epoch, ownership.origin))
                 if upto > after:
                     async for batch in self._read(
                         route.namespace, Read(ownership.epoch, ownership.origin, after, upto)

@@ -105,7 +105,8 @@ class Divergences:
     async def kept(self) -> dict[str, int]:
         """Origin → the first fenced record that retention must leave: what is open, and what is settled until the
         manifest tells of it. A target that is gone, which keeps the manifest, is not waited for."""
-        emergencies = [f for f in self._view.failovers.values() if f.request.mode is Mode.EMERGENCY]
+        failovers = self._view.failovers.values()
+        emergencies = [f for f in failovers if f.request.mode is Mode.EMERGENCY and f.routing_version]
         gone = {n for f in emergencies if f.request.target not in self._view.reports for n in f.request.namespaces}
         manifests = [range_ for failover in emergencies for range_ in failover.manifest]
         kept: dict[str, int] = {}

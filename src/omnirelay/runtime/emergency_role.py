@@ -72,9 +72,12 @@ class EmergencyRole:
         await acting.view.refresh()  # it may be this cluster that was away
         silent = acting.view.silence_of(target)
         if silent > GONE_TTLS * self._timing.lease_ttl:
-            why = f"{target} has not reported for {silent:.0f} s"
-            undo = partial(workflow.abort, actor=acting.actor.principal, reason=why, now=acting.now())
-            await acting.change(failover, lambda f: _in(failover.state, f, undo), "abort")
+            await self._undo(failover, f"{target} has not reported for {silent:.0f} s")
+
+    async def _undo(self, failover: Failover, why: str) -> None:
+        acting = self._acting
+        undo = partial(workflow.abort, actor=acting.actor.principal, reason=why, now=acting.now())
+        await acting.change(failover, lambda f: _in(failover.state, f, undo), "abort")
 
     async def _gather(self, failover: Failover) -> None:
         """Until nobody in reach holds a longer prefix of any of the namespaces. What counts is what they hold once the
@@ -143,9 +146,12 @@ class EmergencyRole:
         acting = self._acting
         claimed = [n for n in failover.request.namespaces if self._claimed(failover, n)]
         if claimed and not failover.demoted:
-            if failover.revoked:
-                await self._end_marks([n for n in claimed if self._lasts(n)])
-            elif acting.waited(failover, "expiry", self._timing.lease_ttl + EXPIRY_SLACK_SECONDS):
+            marked = self._lasting(claimed)
+            if marked:  # also what an emergency left that was given up
+                await self._end_marks(marked)
+            elif not failover.revoked and acting.waited(
+                failover, "expiry", self._timing.lease_ttl + EXPIRY_SLACK_SECONDS
+            ):
                 mark = LEASES.encode(LeaseClaim(failover.source, 0, revoked=True, lasting=True))
                 also: list[Write] = [Put(LEASES.key(n), mark) for n in claimed]
                 await acting.change(failover, lambda f: emergency_workflow.revoke(f, acting.now()), "revoked", also)
@@ -156,13 +162,19 @@ class EmergencyRole:
         self._cutting.add(failover.id)
         self.keep_held()
         if not await acting.sequencer.settled(DISK_SECONDS):
+            if acting.waited(failover, "cut", failover.request.limits.gather_timeout_seconds):
+                await self._undo(failover, f"the disk of {acting.cluster} does not take what came before the cut")
             return
         held = acting.sequencer.log_vector()
         routes = acting.sequencer.routes()
         cuts = {namespace: routes[namespace].unbroken_prefix(held) for namespace in failover.request.namespaces}
+        owners = {routes[namespace].current.origin for namespace in failover.request.namespaces}
+        heard = {origin: n for origin, n in acting.view.evidence().heard.items() if origin in owners}
         await acting.change(
             failover,
-            lambda f: _in(State.FENCING, f, emergency_workflow.fence, cuts, acting.sequencer.origin, acting.now()),
+            lambda f: _in(
+                State.FENCING, f, emergency_workflow.fence, cuts, acting.sequencer.origin, acting.now(), heard
+            ),
             "fenced",
         )
 
@@ -183,22 +195,26 @@ class EmergencyRole:
             await self._give_up(failover, ahead)
         return not ahead
 
-    async def _end_marks(self, namespaces: Sequence[str]) -> None:
-        """Lets the marks that stand end, one ttl from now."""
-        if not namespaces:
-            return
-        acting = self._acting
-        lease = await acting.store.grant_lease(self._timing.lease_ttl)
-        compares = [Compare(LEASES.key(n), acting.view.lease_revisions[n]) for n in namespaces]
-        marks: list[Write] = [
-            Put(LEASES.key(n), LEASES.encode(replace(acting.view.leases[n], lasting=False)), lease) for n in namespaces
-        ]
-        await acting.store.transact(compares, marks)
-        await acting.view.refresh()
+    async def _end_marks(self, marks: Mapping[str, tuple[LeaseClaim, int]]) -> None:
+        """Lets marks end one ttl from now: those that were seen, before anything is waited for."""
+        store = self._acting.store
+        lease = await store.grant_lease(self._timing.lease_ttl)
+        await store.transact(
+            [Compare(LEASES.key(namespace), revision) for namespace, (_, revision) in marks.items()],
+            [
+                Put(LEASES.key(namespace), LEASES.encode(replace(mark, lasting=False)), lease)
+                for namespace, (mark, _) in marks.items()
+            ],
+        )
+        await self._acting.view.refresh()
 
-    def _lasts(self, namespace: str) -> bool:
-        mark = self._acting.view.leases.get(namespace)
-        return mark is not None and mark.lasting
+    def _lasting(self, namespaces: Sequence[str]) -> dict[str, tuple[LeaseClaim, int]]:
+        """Namespace → its mark whose time has not begun, and the revision of that."""
+        view = self._acting.view
+        claims = {namespace: view.leases.get(namespace) for namespace in namespaces}
+        return {
+            n: (claim, view.lease_revisions[n]) for n, claim in claims.items() if claim is not None and claim.lasting
+        }
 
     def _claimed(self, failover: Failover, namespace: str) -> bool:
         claim = self._acting.view.leases.get(namespace)

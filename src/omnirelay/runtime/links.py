@@ -106,6 +106,11 @@ class Links:
         """Peer → whether we receive from it."""
         return {peer: link.receiving for peer, link in self._links.items()}
 
+    def silent_seconds(self, peer: str) -> float | None:
+        """Since a word of the peer came; None if none ever did."""
+        contact = self.of(peer).inbound.last_contact
+        return None if contact is None else self._clock.monotonic() - contact
+
     def report(self, peer: str) -> PeerReport:
         link, now = self.of(peer), self._clock.monotonic()
         return PeerReport(

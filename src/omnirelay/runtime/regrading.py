@@ -17,6 +17,8 @@ class Regrading:
     def __init__(self, acting: Acting, divergences: Divergences) -> None:
         self._acting = acting
         self._divergences = divergences
+        self._due: dict[tuple[str, str], int] = {}
+        """Failover and its source's log → where that ended when the source was back."""
 
     async def run(self) -> None:
         """The target of each emergency keeps its manifest true, until cancelled."""
@@ -41,8 +43,10 @@ class Regrading:
             await acting.change(failover, lambda f: emergency_workflow.regrade(f, manifest, acting.now()), "regraded")
 
     def _arriving(self, failover: Failover) -> bool:
-        """The old active is back, and not everything that it holds of its own log is here yet."""
+        """The old active is back, and not everything that it then held of its own log is here yet. What it writes
+        since, for other namespaces, is not waited for."""
         report = self._acting.view.reports.get(failover.source)
         if report is None:
             return False
-        return self._acting.sequencer.log_vector()[report.origin] < report.vector.get(report.origin, 0)
+        due = self._due.setdefault((failover.id, report.origin), report.vector.get(report.origin, 0))
+        return self._acting.sequencer.log_vector()[report.origin] < due

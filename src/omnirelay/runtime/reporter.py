@@ -27,8 +27,8 @@ from omnirelay.runtime.view import MeshView
 _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
-SILENT_MS = 5000
-"""From so long a silence of a link on, what the peer's reports say tells how fast it writes."""
+SILENT_SECONDS = 5.0
+"""Where a peer's report is so much newer than the link's last word, it tells how fast the peer writes."""
 LOG_FORMAT = 1
 
 
@@ -157,21 +157,23 @@ class Reporter:
             readers=self._readers.counts(),
             readers_behind=behind,
             late=late,
+            unclaimed_seconds=self._view.unclaimed_seconds(),
         )
 
     def _peer(self, peer: str) -> PeerReport:
         """With what the peer said of its own log in its last report, which ends when the peer does."""
-        seen, last = self._links.report(peer), self._view.last_report(peer)
+        seen, last, silent = self._links.report(peer), self._view.last_report(peer), self._links.silent_seconds(peer)
         if last is None:
-            return seen
-        told, at_ms = last
+            return replace(seen, silent_seconds=silent)
+        told, age = last.report, last.age_seconds
         head = told.vector.get(told.origin, 0)
         if head > (seen.heard or 0):
-            rate, silent_ms = seen.heard_rate, at_ms - (seen.last_contact_ms or at_ms)
-            if rate is not None and seen.heard is not None and silent_ms >= SILENT_MS:
-                rate = max(rate, 1000 * (head - seen.heard) / silent_ms)
+            rate = seen.heard_rate
+            ahead_seconds = silent - age if silent is not None and age is not None else 0.0
+            if rate is not None and seen.heard is not None and ahead_seconds >= SILENT_SECONDS:
+                rate = max(rate, (head - seen.heard) / ahead_seconds)
             seen = replace(seen, heard=head, heard_bytes=told.sizes.get(told.origin), heard_rate=rate)
-        return replace(seen, last_report_ms=at_ms)
+        return replace(seen, silent_seconds=min((s for s in (silent, age) if s is not None), default=None))
 
     def problems(self) -> list[str]:
         """What keeps this cluster from doing its part; empty when nothing does."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 from omnirelay.errors import CoordinationUnavailable
 from omnirelay.failover.divergence import Decision
 from omnirelay.failover.dossier import Dossier
-from omnirelay.failover.evidence import ClusterReport, Evidence, LastReport, LeaseClaim
+from omnirelay.failover.evidence import FRESH_SECONDS, ClusterReport, Evidence, LastReport, LeaseClaim
 from omnirelay.failover.rebuild import Rebuild
 from omnirelay.failover.record import Failover
 from omnirelay.failover.reseed import Reseed
@@ -77,9 +77,13 @@ class MeshView:
         self.reseeds: dict[str, Reseed] = {}
         self.reseed_revisions: dict[str, int] = {}
         self._reported_at: dict[str, float] = {}
-        self._last_reports: dict[str, tuple[ClusterReport, float, int]] = {}
-        """Cluster → its newest report that was ever seen, and when: monotonic seconds, and wall milliseconds. A report
-        ends with its cluster; what it said does not."""
+        self._last_reports: dict[str, tuple[ClusterReport, float | None]] = {}
+        """Cluster → its newest report that was ever seen, and when it came, monotonic seconds; None for one that was
+        there before. A report ends with its cluster; what it said does not."""
+        self._heard: dict[str, int] = {}
+        """Origin → highest sequence that any report told of."""
+        self._back_at = 0.0
+        """When the store last answered again after a silence, monotonic seconds."""
         self._claimed_at: dict[str, float] = {}
         """Namespace → when it was last seen to be claimed, monotonic seconds."""
         self._loaded_at = 0.0
@@ -92,7 +96,10 @@ class MeshView:
 
     def answered(self) -> None:
         """Somebody else heard from the store, for instance a lease renewal."""
-        self._answered_at = self._clock.monotonic()
+        now = self._clock.monotonic()
+        if self._answered_at is None or now - self._answered_at > FRESH_SECONDS:
+            self._back_at = now
+        self._answered_at = now
 
     async def run(self) -> None:
         """Follows the store until cancelled."""
@@ -143,23 +150,35 @@ class MeshView:
             locks=dict(self.locks),
             failovers=dict(self.failovers),
             coordination_lag_seconds=self.silence_seconds,
-            last_reports={name: LastReport(report, now - at) for name, (report, at, _) in self._last_reports.items()},
-            unclaimed_seconds={
-                name: now - self._claimed_at.get(name, self._loaded_at)
-                for name in self.routing.routes
-                if name not in self.leases
-            },
+            last_reports={name: last for name in self._last_reports if (last := self.last_report(name)) is not None},
+            unclaimed_seconds=self._unclaimed_by_anybody(),
+            heard=dict(self._heard),
         )
 
-    def silence_of(self, cluster: str) -> float:
-        """Seconds since the cluster's last report, or, if there never was one, since this view was loaded."""
-        _, at, _ = self._last_reports.get(cluster, (None, self._loaded_at, 0))
-        return self._clock.monotonic() - at
+    def unclaimed_seconds(self) -> dict[str, float]:
+        """Namespace → for how long this process has known that nobody claims it."""
+        now, routes = self._clock.monotonic(), self.routing.routes
+        return {name: now - self._claimed_at.get(name, self._loaded_at) for name in routes if name not in self.leases}
 
-    def last_report(self, cluster: str) -> tuple[ClusterReport, int] | None:
-        """The newest report of the cluster that was ever seen, and when, by this host's wall clock."""
-        report, _, at_ms = self._last_reports.get(cluster, (None, 0.0, 0))
-        return (report, at_ms) if report is not None else None
+    def _unclaimed_by_anybody(self) -> dict[str, float]:
+        found = self.unclaimed_seconds()
+        for cluster, report in self.reports.items():
+            age = self.report_age(cluster) or 0.0
+            for name in found.keys() & report.unclaimed_seconds.keys():
+                found[name] = max(found[name], report.unclaimed_seconds[name] + age)
+        return found
+
+    def silence_of(self, cluster: str) -> float:
+        """Seconds without a report of the cluster, while the store answered this one."""
+        _, at = self._last_reports.get(cluster, (None, None))
+        return self._clock.monotonic() - max(at or 0.0, self._loaded_at, self._back_at)
+
+    def last_report(self, cluster: str) -> LastReport | None:
+        """The newest report of the cluster that was ever seen."""
+        if cluster not in self._last_reports:
+            return None
+        report, at = self._last_reports[cluster]
+        return LastReport(report, self._clock.monotonic() - at if at is not None else None)
 
     def report_age(self, cluster: str) -> float | None:
         at = self._reported_at.get(cluster)
@@ -196,7 +215,10 @@ class MeshView:
             report = REPORTS.decode(entry.value) if entry else None
             self.reports = _with(self.reports, cluster, report)
             if report is not None:
-                self._last_reports[cluster] = (report, self._clock.monotonic(), self._clock.wall_ms())
+                came = self._clock.monotonic() if self.loaded.is_set() else None
+                self._last_reports[cluster] = (report, came)
+                for origin, sequence in report.vector.items():
+                    self._heard[origin] = max(self._heard.get(origin, 0), sequence)
             self._reported_at = _with(self._reported_at, cluster, self._clock.monotonic() if entry else None)
         elif key.startswith(LEASES.prefix):
             name = LEASES.name(key)

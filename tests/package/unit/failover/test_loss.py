@@ -79,7 +79,7 @@ class TestPrediction:
         assert the_prediction(silent_for(600)(disaster())).unheard_seconds == 600.5
 
     def test_a_source_that_still_reported_was_heard_of(self):
-        evidence = both(silent_for(600), with_view("ap-south", last_report_ms=a_report("x").at_ms - 3000))(disaster())
+        evidence = both(silent_for(600), with_view("ap-south", silent_seconds=3.0))(disaster())
         assert the_prediction(evidence).unheard_seconds == 3.5
         own = LastReport(a_report("us-east"), 2.0)
         assert the_prediction(replace(evidence, last_reports={"us-east": own})).unheard_seconds == 2.0

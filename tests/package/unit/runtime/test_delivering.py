@@ -12,6 +12,7 @@ from tests.package.unit.runtime.virtual import in_virtual_time
 from omnirelay.errors import NotInstalled, ResumePointDeleted, UnknownNamespace, VerifyFailed
 from omnirelay.model.batch import Batch
 from omnirelay.model.position import Cursor
+from omnirelay.ports.log import Retention
 from omnirelay.ports.streams import FenceNotice, Progress, SubscribeRequest, Withdrawn
 from omnirelay.runtime.retaining import RetentionSettings
 from omnirelay.wire import codec
@@ -156,3 +157,46 @@ async def test_i7_what_a_fence_takes_back_is_what_the_reader_was_given_and_not_w
                 taken_back += [record.value for record in codec.decode_record_set(message.batch.records)]
         assert message == FenceNotice(Cursor(1, 1), 3)
         assert taken_back == [b"b", b"x"]
+
+
+async def cut_off(mesh):
+    """us-east wrote `a`, which everybody has, and `b` and `c`, which nobody else has."""
+    writer = Producer(mesh["us-east"])
+    await writer.publish("a")
+    await mesh.settle()
+    for peer in ("eu-west", "ap-south"):
+        mesh.cut("us-east", peer)
+    await writer.publish("b", "c")
+
+
+@in_virtual_time
+async def test_i7_a_reader_that_began_with_the_latest_is_taken_back_nothing_from_before(tmp_path):
+    async with running_mesh(tmp_path) as mesh:
+        source = mesh["us-east"]
+        await cut_off(mesh)
+        latest, told = SubscribeRequest("default", None, latest=True), []
+        async with aclosing(await source.replicator.subscribe(latest)) as messages:
+            told.append(await anext(messages))
+            await promote(mesh, "eu-west", break_glass=True)
+            mesh.mend()
+            while not isinstance(told[-1], FenceNotice):
+                told.append(await anext(messages))
+        assert [message for message in told if isinstance(message, Withdrawn)] == []
+
+
+@in_virtual_time
+async def test_a_reader_of_fenced_records_that_retention_has_dropped_is_told_of_the_fence(tmp_path):
+    """It was told resume_point_deleted, although what follows its place was all there."""
+    async with running_mesh(tmp_path) as mesh:
+        source, target = mesh["us-east"], mesh["eu-west"]
+        await cut_off(mesh)
+        await source.kill()
+        await promote(mesh, "eu-west", break_glass=True)
+        mesh.mend()
+        await source.start()
+        await mesh.until(lambda: target.vector.get("us-east") == 3)
+        everything = Retention(target.clock.wall_ms() + 10**9, 0, 10**12, 10**12, keep_from={"eu-west": 1})
+        await target.log.retain(everything)
+        assert await first(target, SubscribeRequest("default", Cursor(1, 3), latest=False)) == FenceNotice(
+            Cursor(1, 1), 2
+        )

@@ -514,6 +514,52 @@ class TestRetention:
                 assert await divergences(mesh, name).kept() == {}, name
 
     @in_virtual_time
+    async def test_i7_what_had_been_sent_again_stays_so_where_retention_has_dropped_the_proof(self, tmp_path):
+        """After a restart the manifest had it as fenced; and a cluster that saw it otherwise kept it for ever."""
+        async with split_mesh(tmp_path, tail=("b", "c")) as mesh:
+            await Producer(mesh["eu-west"], "p").publish("b")
+            await come_back(mesh)
+            graded = [(1, 2, 2, Grade.SUPERSEDED), (1, 3, 3, Grade.FENCED)]
+            await mesh.until(lambda: manifest(mesh) == graded)
+            for name in ("eu-west", "ap-south"):
+                await retain(mesh, name, "eu-west")
+                assert (await the_divergence(mesh, name)).blind
+            assert manifest(mesh) == graded
+            await decide(mesh, Resolution.EXPORTED)
+            await mesh.until(lambda: manifest(mesh)[-1][-1] is Grade.EXPORTED)
+            await mesh.settle()
+            for name in mesh.sites:
+                assert await divergences(mesh, name).kept() == {}, name
+
+    @in_virtual_time
+    async def test_a_manifest_waits_for_what_the_old_active_had_and_not_for_what_it_writes_since(self, tmp_path):
+        """Where it went on with another namespace, it was never level, and the manifest never graded again."""
+        async with running_mesh(tmp_path, namespaces=("default", "other")) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            await Producer(source, "p").publish("a")
+            await mesh.settle()
+            isolate(mesh, "us-east")
+            await Producer(source, "p").publish("b", "c")
+            await emergency(mesh, "us-east", "eu-west")
+            await come_back(mesh)
+            await mesh.until(lambda: manifest(mesh) == [(1, 2, 3, Grade.FENCED)])
+            await mesh.until(lambda: "other" in source.admitting)
+            target.log.before_commit = lambda: asyncio.sleep(3.0)
+            ahead = source.replicator.sequencer
+
+            async def go_on():
+                while True:
+                    await Producer(source, "q", "other").publish("x")
+                    await asyncio.sleep(0.5)
+
+            writing = asyncio.create_task(go_on())
+            await asyncio.sleep(10.0)
+            await decide(mesh, Resolution.DISCARDED, name="ap-south")
+            await mesh.until(lambda: manifest(mesh) == [(1, 2, 3, Grade.DISCARDED)])
+            assert target.vector["us-east"] < ahead.log_vector()["us-east"]
+            writing.cancel()
+
+    @in_virtual_time
     async def test_i13_an_open_tail_is_not_replayed_once_what_came_after_it_is_not_all_there(self, tmp_path):
         """`b` may have been sent again in what was dropped: replaying it might double it."""
         async with split_mesh(tmp_path) as mesh:

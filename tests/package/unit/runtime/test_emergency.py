@@ -153,6 +153,60 @@ class TestFence:
             assert zombie.admitting == {}
 
     @in_virtual_time
+    async def test_i4_a_mark_whose_time_begins_late_takes_away_no_claim_that_was_made_since(self, tmp_path):
+        """The emergency was given up and the source claimed again while the target waited for a lease: the mark took
+        the place of the living claim, and its end let a third cluster begin beside the source."""
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            deaf(source)
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            asked, go = slow_grant(target, plan.id)
+            await asked.wait()
+            await mesh["ap-south"].step(plan, "abort")
+            await source.kill()
+            await source.start()
+            await mesh.until(lambda: source.admitting)
+            claim = await mesh.store.get(LEASES.key("default"))
+            go.set()
+            await asyncio.sleep(1.0)
+            assert await mesh.store.get(LEASES.key("default")) == claim
+            assert source.admitting
+
+    @in_virtual_time
+    async def test_a_mark_that_is_gone_by_the_time_its_lease_is_granted_is_no_defect(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            target = mesh["eu-west"]
+            deaf(mesh["us-east"])
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            asked, go = slow_grant(target, plan.id)
+            await asked.wait()
+            await mesh["ap-south"].step(plan, "abort")
+            await mesh.store.transact([], [Delete(LEASES.key("default"))])
+            await asyncio.sleep(0.1)
+            go.set()
+            await asyncio.sleep(1.0)
+            assert target.alive
+
+    @in_virtual_time
+    async def test_a_mark_that_an_emergency_left_costs_the_next_one_ttl(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            target, third = mesh["eu-west"], mesh["ap-south"]
+            deaf(mesh["us-east"])
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            asked, _ = slow_grant(target, plan.id)
+            await asked.wait()
+            await target.kill()
+            await mesh["us-east"].kill()
+            await mesh.until(lambda: third.failover(plan.id).state is State.ABORTED)
+            await asyncio.sleep(60.0)
+            began = mesh.now
+            await promote(mesh, "ap-south", break_glass=True)
+            assert mesh.now - began < TTL + 1.0
+
+    @in_virtual_time
     async def test_fm02_a_target_that_restarts_while_it_waits_waits_a_whole_ttl_again(self, tmp_path):
         async with running_mesh(tmp_path) as mesh:
             zombie, target = mesh["us-east"], mesh["eu-west"]
@@ -348,8 +402,106 @@ class TestCut:
             assert target.replicator.view.reports["us-east"].origin == "us-east~2"
             assert target.failover(failover.id).manifest == failover.manifest
 
+    @in_virtual_time
+    async def test_fm36_a_target_whose_disk_hangs_while_it_cuts_gives_up(self, tmp_path):
+        """It stayed in its fence, and the source barred, for as long as the disk hung."""
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            for peer in ("us-east", "eu-west"):
+                mesh.cut(peer, "ap-south")
+            slow_disk(target)
+            await Producer(source).publish("a")
+            await asyncio.sleep(2.0)
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: target.failover(plan.id).state is State.ABORTED)
+            assert "does not take what came before the cut" in target.failover(plan.id).problem
+            await mesh.until(lambda: source.admitting)
+
+    @in_virtual_time
+    async def test_i7_what_the_store_heard_of_until_the_cut_is_in_the_manifest(self, tmp_path):
+        """A deaf zombie wrote and reported on after the emergency had begun; the manifest went by the plan alone."""
+        async with running_mesh(tmp_path) as mesh:
+            zombie, target = mesh["us-east"], mesh["eu-west"]
+            writer = Producer(zombie)
+            await writer.publish("a")
+            await mesh.settle()
+            deaf(zombie)
+            for peer in ("eu-west", "ap-south"):
+                mesh.cut("us-east", peer)
+            plan = await target.plan("eu-west", break_glass=True)
+            await target.step(plan, "promote", wait=0)
+            await mesh.until(lambda: target.failover(plan.id).state is State.FENCING)
+            written = 1
+            while zombie.admitting:
+                await writer.publish("late")
+                written += 1
+                await asyncio.sleep(0.5)
+            await mesh.until(lambda: target.admitting)
+            await zombie.kill()
+            [lost] = target.failover(plan.id).manifest
+            assert (lost.first, lost.grade, lost.exact) == (2, Grade.PRESUMED_LOST, False)
+            assert written - 2 <= lost.last <= written + 1
+
 
 class TestPredictedLoss:
+    @in_virtual_time
+    async def test_a_source_that_comes_back_on_an_empty_disk_takes_nothing_back_of_what_was_known(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            await wrote_alone(mesh)
+            await mesh["us-east"].kill()
+            mesh["us-east"].disk = MemoryDisk(incarnation=2)
+            await mesh["us-east"].start()
+            await asyncio.sleep(5.0)
+            assert predicted(mesh, "eu-west").known_records == 30
+
+    @in_virtual_time
+    async def test_a_cluster_that_has_just_started_does_not_take_an_old_report_for_a_word_of_the_source(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            source, target = mesh["us-east"], mesh["eu-west"]
+            writer, lost = Producer(source), 0
+            for number in range(20):
+                await writer.publish(f"w{number}")
+                await asyncio.sleep(0.5)
+            await mesh.settle()
+            source.client.fault = Fault.UNAVAILABLE
+            for peer in ("eu-west", "ap-south"):
+                mesh.cut("us-east", peer)
+            await target.kill()
+            while source.admitting:
+                await writer.publish("x")
+                lost += 1
+                await asyncio.sleep(0.5)
+            await target.start()
+            await asyncio.sleep(20.0)
+            assert predicted(mesh, "eu-west").unheard_records >= lost
+
+    @in_virtual_time
+    async def test_fm17_a_wall_clock_that_steps_back_hides_no_silence(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            writer = Producer(mesh["us-east"])
+            for number in range(20):
+                await writer.publish(f"w{number}")
+                await asyncio.sleep(0.5)
+            await mesh["us-east"].kill()
+            await mesh.until(lambda: "default" not in mesh["eu-west"].replicator.view.leases)
+            await asyncio.sleep(10.0)
+            before = predicted(mesh, "eu-west").unheard_seconds
+            mesh["ap-south"].clock.ahead_seconds -= 60
+            await asyncio.sleep(3.0)
+            assert predicted(mesh, "eu-west").unheard_seconds == pytest.approx(before, abs=1.0)
+
+    @in_virtual_time
+    async def test_a_cluster_that_starts_long_after_the_claim_ended_learns_from_others_when_that_was(self, tmp_path):
+        async with running_mesh(tmp_path) as mesh:
+            await wrote_alone(mesh)
+            await mesh["us-east"].kill()
+            await asyncio.sleep(3600.0)
+            await mesh["eu-west"].kill()
+            await mesh["eu-west"].start()
+            await asyncio.sleep(3.0)
+            assert predicted(mesh, "eu-west").unheard_seconds < 2 * TTL
+
     @in_virtual_time
     async def test_what_only_the_store_heard_of_the_source_is_predicted_also_after_its_lease_has_ended(self, tmp_path):
         """Its links had been down for a minute while it wrote and reported; with its report the loss was forgotten."""
@@ -378,6 +530,39 @@ class TestPredictedLoss:
                 assert TTL - 2 < found.unheard_seconds < TTL
                 assert TTL - 2 < found.unheard_records <= TTL
             assert mesh["ap-south"].replicator.view.evidence().unclaimed_seconds["default"] > 50
+
+
+async def wrote_alone(mesh):
+    """us-east has written 30 records that only its reports tell of."""
+    writer = Producer(mesh["us-east"])
+    await writer.publish("a")
+    await mesh.settle()
+    for peer in ("eu-west", "ap-south"):
+        mesh.cut("us-east", peer)
+    for number in range(30):
+        await writer.publish(f"w{number}")
+        await asyncio.sleep(1.0)
+    await mesh.until(lambda: heard_at(mesh, "eu-west") == 31)
+
+
+def predicted(mesh, name):
+    request = Request(Mode.EMERGENCY, name, ("default",), "t", "C", Limits(approvals_required=0))
+    [found] = mesh[name].replicator.failovers._planner.predictions(request, "us-east")
+    return found
+
+
+def slow_grant(target, failover_id):
+    """The store takes its time with the lease for a mark. When it was asked, and what lets it answer."""
+    grant, asked, go = target.client.grant_lease, asyncio.Event(), asyncio.Event()
+
+    async def slow(ttl):
+        if target.failover(failover_id).revoked:
+            asked.set()
+            await go.wait()
+        return await grant(ttl)
+
+    target.client.grant_lease = slow
+    return asked, go
 
 
 def heard_at(mesh, name):

@@ -87,6 +87,7 @@ class Ruthless(Mesh):
                 SimpleNamespace(
                     plan=SimpleNamespace(loss=told),
                     manifest=(),
+                    heard={},
                     expected_epochs={namespace: before.epoch},
                     cuts={namespace: after.current.cut},
                 )

@@ -43,5 +43,5 @@ async def test_a_report_that_is_a_moment_ahead_of_the_link_says_nothing_of_how_f
         link.inbound.head = 1
         assert reporter._peer("us-east").heard == 10
         assert reporter._peer("us-east").heard_rate == seen.heard_rate
-        link.contact_ms -= 6000
-        assert 1.2 < reporter._peer("us-east").heard_rate < 1.8 > seen.heard_rate
+        link.inbound.last_contact -= 8.0
+        assert 1.0 < reporter._peer("us-east").heard_rate < 1.8 > seen.heard_rate
