@@ -194,8 +194,8 @@ def fence_cut_taken_before_the_gather() -> Iterator[None]:
         early.setdefault(failover.id, {n: routes[n].unbroken_prefix(held) for n in failover.request.namespaces})
         await gather(self, failover)
 
-    def too_early(failover: Failover, cuts: Mapping[str, Cursor], origin: str, now: str) -> Failover:
-        return fence(failover, early.get(failover.id, cuts), origin, now)
+    def too_early(failover: Failover, cuts: Mapping[str, Cursor], *others: Any) -> Failover:
+        return fence(failover, early.get(failover.id, cuts), *others)
 
     with (
         patch.object(EmergencyRole, "_gather", noting),
@@ -239,9 +239,9 @@ def fencing_by_version_vector() -> Iterator[None]:
         targets[failover.id] = self._acting.sequencer
         await take(self, failover)
 
-    def by_vector(failover: Failover, cuts: Mapping[str, Cursor], origin: str, now: str) -> Failover:
+    def by_vector(failover: Failover, cuts: Mapping[str, Cursor], *others: Any) -> Failover:
         routes, held = targets[failover.id].routes(), targets[failover.id].log_vector()
-        return fence(failover, {name: _last_held(routes[name], held) for name in cuts}, origin, now)
+        return fence(failover, {name: _last_held(routes[name], held) for name in cuts}, *others)
 
     with patch.object(EmergencyRole, "_fence", noting), patch.object(emergency_workflow, "fence", by_vector):
         yield
