@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,9 @@ REGIONS = {"us-east": "us-east-1", "eu-west": "eu-west-1", "ap-south": "ap-south
 TRUST_DOMAIN = "omnirelay"
 REQUESTER, APPROVER, CLIENT = "alice", "bob", "demo"
 READY_SECONDS = 30.0
+FIRST_PORT = 20_000
+EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+DEFAULT_EPHEMERAL_PORT = 32_768
 
 
 @dataclass(slots=True)
@@ -268,12 +272,32 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _free_ports(count: int) -> Iterator[list[int]]:
-    """Ports that were free a moment ago; held until all are chosen, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that were free a moment ago; held until all are chosen, so that they differ. None of those from which the
+    system serves outgoing connections: one could take the port of a replicator that is not up yet, or down."""
+    ports = list(range(FIRST_PORT, _first_ephemeral_port())) or list(range(FIRST_PORT, 1 << 16))
+    random.shuffle(ports)
+    held: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        yield [each.getsockname()[1] for each in sockets]
+        while len(held) < count:
+            held.append(socket.socket())
+            while not _binds(held[-1], ports.pop()):
+                pass
+        yield [each.getsockname()[1] for each in held]
     finally:
-        for each in sockets:
+        for each in held:
             each.close()
+
+
+def _binds(to: socket.socket, port: int) -> bool:
+    try:
+        to.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        return int(EPHEMERAL_PORTS.read_text(encoding="ascii").split()[0])
+    except OSError:
+        return DEFAULT_EPHEMERAL_PORT
