@@ -95,13 +95,21 @@ class Inbound:
                 if error.message != link.problem:
                     _log.warning("%s: %s", self._peer, error.message)
                 link.problem = error.message
-                refused = not error.retryable
-                if isinstance(error, ResumePointDeleted):
-                    link.deleted = str(error.details.get("origin", ""))
+                refused = not error.retryable and not self._dropped(link, error)
             lived = self._clock.monotonic() - began
             attempt = 0 if lived > BACKOFF_MAX_SECONDS else min(attempt + 1, 10)
             pause = REFUSED_SECONDS if refused else min(BACKOFF_SECONDS * 2**attempt, BACKOFF_MAX_SECONDS)
             await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
+
+    def _dropped(self, link: Link, error: OmniRelayError) -> bool:
+        """Whether the next stream does without what ended this one."""
+        if not isinstance(error, ResumePointDeleted):
+            return False
+        origin, oldest = str(error.details.get("origin", "")), str(error.details.get("oldest", ""))
+        if not (origin and oldest.isdecimal()):
+            return False
+        self._links.dropped(link, origin, int(oldest))
+        return True
 
     async def _connect(self, link: Link) -> None:
         descriptor = self._view.clusters.get(self._peer)
@@ -272,12 +280,15 @@ class Inbound:
             await session.moved.wait_beyond(seen)
 
     def _wanted(self) -> tuple[str, ...]:
-        """The origins to ask of this peer: its own and, while another's link is down, that one's too."""
+        """The origins to ask of this peer: its own and, while another's link is down, that one's too. What the peer
+        has dropped ends a stream once; from then on it is asked for only with a seed, and the rest goes on."""
         held = set(self._sequencer.log.heads)
         owners = {o.origin for route in self._view.routing.routes.values() for o in route.history}
         origins = clusters_by_origin(held | owners | {r.origin for r in self._view.reports.values()} | {self._peer})
         connected = {**self._links.connected(), self._peer: True}
-        return interests(origins, connected, self._sequencer.origin).get(self._peer, ())
+        seeds = set(self._seeds())
+        dropped = {peer: self._links.out_of_reach(peer) - seeds for peer in connected}
+        return interests(origins, connected, self._sequencer.origin, dropped).get(self._peer, ())
 
 
 class _Session:

@@ -48,8 +48,8 @@ class Link:
     transport: str = ""
     retention_used: float | None = None
     """Share of the retention cap that is held back for the peer; None if it never confirmed anything."""
-    deleted: str = ""
-    """The origin whose next batch for us the peer has dropped: without a seed nothing more comes of it."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Origin → the first sequence of it that the peer still has, where that was beyond what comes next here."""
     problem: str = ""
     """Why the link is down or refused."""
 
@@ -65,6 +65,7 @@ class Links:
         self.fenced: set[str] = set()
         """Clusters whose own log holds fenced records that nobody has decided about."""
         self._links: dict[str, Link] = {}
+        self._deleted: set[str] = set()
 
     def of(self, peer: str) -> Link:
         return self._links.setdefault(peer, Link(peer))
@@ -94,13 +95,22 @@ class Links:
 
     def deleted(self) -> set[str]:
         """Origins whose resume point is gone at some peer, and that no link has brought further since."""
-        return {link.deleted for link in self._links.values() if link.deleted}
+        return set(self._deleted)
+
+    def dropped(self, link: Link, origin: str, oldest: int) -> None:
+        """The peer has the origin from `oldest` on only: without a seed nothing more comes of it from there."""
+        link.dropped[origin] = oldest
+        self._deleted.add(origin)
+
+    def out_of_reach(self, peer: str) -> set[str]:
+        """Origins of which the peer has dropped what comes next here."""
+        heads = self._sequencer.log.heads
+        held = {origin: head.sequence for origin, head in heads.items()}
+        return {origin for origin, oldest in self.of(peer).dropped.items() if held.get(origin, 0) + 1 < oldest}
 
     def brought(self, origin: str) -> None:
         """The origin goes on here, by a seed or by a peer that has dropped less."""
-        for link in self._links.values():
-            if link.deleted == origin:
-                link.deleted = ""
+        self._deleted.discard(origin)
 
     def connected(self) -> dict[str, bool]:
         """Peer → whether we receive from it."""

@@ -185,6 +185,43 @@ async def test_fm25_a_cluster_that_fell_behind_retention_is_reseeded_when_it_is_
 
 
 @in_virtual_time
+async def test_fm25_what_other_clusters_write_goes_on_arriving_where_one_log_waits_for_a_seed(tmp_path):
+    """Every stream that was asked for the dropped log ended, and with it what the same peer wrote itself."""
+    async with running_mesh(tmp_path, retention=SMALL, namespaces=("default", "orders")) as mesh:
+        lost = mesh["ap-south"]
+        await move(mesh, "eu-west", namespaces=("orders",))
+        await fall_behind(mesh)
+        writer = Producer(mesh["eu-west"], namespace="orders")
+        for text in "abcdefghij":
+            await writer.publish(text)
+            await mesh.until(lambda: lost.vector["eu-west"] == mesh["eu-west"].vector["eu-west"], seconds=1.0)
+            await asyncio.sleep(1.0)
+        assert lost.replicator.links.deleted() == {"us-east"}
+
+
+@in_virtual_time
+@pytest.mark.parametrize("details", [{}, {"origin": "us-east", "oldest": "soon"}])
+async def test_fm25_a_peer_that_says_it_has_dropped_something_and_not_what_is_asked_again(tmp_path, details):
+    async with running_mesh(tmp_path) as mesh:
+        active, reader = mesh["us-east"], mesh["ap-south"]
+        honest = active.replicator.outbound._send
+
+        async def vague(*_):
+            raise ResumePointDeleted("something is gone", **details)
+
+        active.replicator.outbound._send = vague
+        mesh.cut("us-east", "ap-south")
+        mesh.mend()
+        await mesh.until(lambda: reader.replicator.links.of("us-east").problem == "something is gone")
+        assert reader.replicator.links.deleted() == set()
+        active.replicator.outbound._send = honest
+        await Producer(active).publish("a")
+        await mesh.until(lambda: reader.replicator.links.of("us-east").receiving)
+        assert reader.alive
+        assert reader.vector == {"us-east": 1}
+
+
+@in_virtual_time
 async def test_fm25_a_reseeded_cluster_knows_what_producers_sent_before_and_can_be_promoted(tmp_path):
     async with running_mesh(tmp_path, retention=SMALL) as mesh:
         active, lost = mesh["us-east"], mesh["ap-south"]
