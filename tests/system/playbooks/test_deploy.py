@@ -61,9 +61,12 @@ def not_ready(client: ControlClient) -> set[str]:
     return {each["cluster_id"] for each in client.clusters()["clusters"] if not each["ready"]}
 
 
-def test_a_limit_is_refused_because_the_order_and_the_gate_are_the_playbooks(deployment: Deployment) -> None:
+@pytest.mark.parametrize("limit", ["eu-west", "localhost", "localhost,eu-west"])
+def test_a_limit_is_refused_because_the_order_and_the_gate_are_the_playbooks(
+    deployment: Deployment, limit: str
+) -> None:
     before = deployment.processes()
-    done = deployment.run("--limit", "eu-west", level="debug")
+    done = deployment.run("--limit", limit, level="debug")
     assert done.status != 0
     assert "runs as a whole" in done.output
     assert deployment.processes() == before
