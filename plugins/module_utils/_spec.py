@@ -49,7 +49,7 @@ def client_from(params):
     given = {name: params[name] for name in CREDENTIALS}
     if not any(given.values()):
         given = {name: os.environ.get(variable) for name, variable in CREDENTIALS.items()}
-    token = given["token"] or _read(given["token_file"])
+    token = (given["token"] or _read(given["token_file"]) or "").strip()
     return MeshClient(
         params["endpoint"],
         token=token,
@@ -64,8 +64,9 @@ def _read(token_file):
         return None
     try:
         with open(token_file, encoding="utf-8") as source:
-            return source.read().strip()
+            return source.read()
+    except UnicodeDecodeError:
+        reason = "it is no text"
     except OSError as error:
-        raise MeshApiError(
-            "config_invalid", "The token file cannot be read: %s." % error, hint="Check token_file and its permissions."
-        ) from error
+        reason = error
+    raise MeshApiError("config_invalid", "The token file cannot be read: %s." % reason, hint="Check token_file and its permissions.")

@@ -7,6 +7,7 @@ reads them, a table or a playbook, wants exactly those.
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ READ_TIMEOUT_SECONDS = 15.0
 STREAM_SILENCE_SECONDS = 60.0
 """Longest silence of an event stream; the server sends comments while nothing happens."""
 PAGE_SIZE = 500
+_SENDABLE = re.compile(r"[\x21-\x7e]+")
+"""A token that a header can carry (RFC 9110, 5.5)."""
 _TRY_ELSEWHERE = frozenset({"unreachable", "shutting_down", "coordination_unavailable", "overloaded"})
 
 
@@ -47,7 +50,8 @@ class StepAnswer:
 
 
 class ControlClient:
-    """Raises OmniRelayError of the code that the API answered, Unreachable when no endpoint does.
+    """Raises OmniRelayError of the code that the API answered, Unreachable when no endpoint does; ConfigInvalid at once
+    for credentials that cannot be used.
 
     The endpoint that answered last is asked first. Every call may be repeated elsewhere after a broken connection:
     reads change nothing, steps are idempotent, and what creates something carries an idempotency key.
@@ -338,6 +342,9 @@ def _session(credentials: Credentials | None, token: str | None) -> requests.Ses
         if credentials.cert is not None and credentials.key is not None:
             session.cert = (str(credentials.cert), str(credentials.key))
     if token:
+        if not _SENDABLE.fullmatch(token):
+            # Refused here: what refuses it further down quotes it.
+            raise ConfigInvalid("the token holds a blank, a line break or another character that no header can carry")
         session.headers["Authorization"] = f"Bearer {token}"
     return session
 

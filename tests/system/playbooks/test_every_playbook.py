@@ -193,7 +193,9 @@ def test_limited_to_nowhere_it_is_not_green(
 
 
 @pytest.mark.parametrize("limit", ["localhost:!localhost", "localhost:&nowhere"])
-def test_limited_to_a_pattern_that_names_the_host_and_excludes_it_is_not_green(playbooks: Playbooks, limit: str) -> None:
+def test_limited_to_a_pattern_that_names_the_host_and_excludes_it_is_not_green(
+    playbooks: Playbooks, limit: str
+) -> None:
     done = playbooks.run(named("status"), "--limit", limit)
     assert done.status != 0, done.output
     assert "runs as a whole" in done.output

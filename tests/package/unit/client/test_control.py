@@ -64,6 +64,15 @@ class Server:
         self.http.server_close()
 
 
+@pytest.mark.parametrize("token", ["two\nlines", "with blank", "caf\u00e9", "nul\0"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_told(token):
+    """The library below quoted it, as it would be sent, in the text of its own error."""
+    with pytest.raises(ConfigInvalid, match="no header can carry") as refused:
+        ControlClient(["http://127.0.0.1:9"], token=token)
+    assert token not in str(refused.value)
+    assert repr(token)[1:-1] not in str(refused.value)
+
+
 @pytest.fixture
 def servers():
     started = []

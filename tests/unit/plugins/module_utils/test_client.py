@@ -189,3 +189,26 @@ def test_identity_of_the_task_replaces_that_of_the_environment(api, monkeypatch)
 def test_unreadable_token_file_is_named(api):
     error = failure(client_from, options(api, token_file="/missing/token"))
     assert error.code == "config_invalid" and "/missing/token" in error.message
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "with blank", "caf\u00e9", "nul\0"])
+def test_token_that_no_header_can_carry_is_refused_and_not_told(api, tmp_path, token):
+    """The library below quoted it, escaped, so that no_log did not know it again."""
+    file = tmp_path / "token"
+    file.write_text(token, encoding="utf-8")
+    for given in (dict(token=token), dict(token_file=str(file))):
+        error = failure(lambda given=given: client_from(options(api, **given)).get("failovers"))
+        assert error.code == "config_invalid"
+        assert token not in error.message and repr(token)[1:-1] not in error.message
+
+
+def test_line_break_at_the_end_of_a_token_is_not_part_of_it(api):
+    client = client_from(options(api, token="alice-token\n"))
+    assert client.get("failovers").status == 200
+    assert client.secrets == {"alice-token"}
+
+
+def test_token_file_that_is_no_text_is_named_and_not_told(api, tmp_path):
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    error = failure(client_from, options(api, token_file=str(tmp_path / "token")))
+    assert error.code == "config_invalid" and "no text" in error.message
