@@ -103,6 +103,11 @@ class Divergence:
         return divergence_id(self.namespace, self.epoch)
 
     @property
+    def place(self) -> tuple[str, str, int]:
+        """The part of a log that it is about."""
+        return self.namespace, self.origin, self.epoch
+
+    @property
     def records(self) -> int:
         return sum(batch.records for batch in self.batches)
 
@@ -168,14 +173,14 @@ def exact_ranges(
 ) -> tuple[LossRange, ...]:
     """What became of the fenced records after `after` and up to `upto`, in ranges of one grade each. What `before` knew
     to have been sent or published again is so still, also where retention has dropped the proof."""
-    known = [r for r in before if r.grade in _GRADES.values() and _place(r) == _place(divergence)]
+    known = _Spans(r for r in before if r.grade in _GRADES.values() and r.place == divergence.place)
     ranges: list[LossRange] = []
     for batch in divergence.batches:
         if batch.last_sequence <= after or (upto is not None and batch.last_sequence > upto):
             continue
         first, records = batch.first_sequence, batch.records
-        again = (r.grade for r in known if r.first <= first and batch.last_sequence <= r.last)
-        grade = next(again if divergence.blind else iter(()), _grade(batch, divergence.decided(batch)))
+        again = known.around(batch) if divergence.blind else None
+        grade = again.grade if again is not None else _grade(batch, divergence.decided(batch))
         last = ranges[-1] if ranges else None
         if last is not None and last.grade is grade and last.last + 1 == first:
             first, records = last.first, last.records + records
@@ -200,15 +205,22 @@ def kept_from(divergence: Divergence, manifests: Iterable[LossRange]) -> int | N
     the end of yet. None if it may drop them all."""
     if divergence.unresolved:
         return divergence.batches[0].first_sequence
-    told = [r for r in manifests if r.exact and r.grade is not Grade.FENCED and _place(r) == _place(divergence)]
-    for batch in divergence.batches:
-        if not any(r.first <= batch.first_sequence and batch.last_sequence <= r.last for r in told):
-            return batch.first_sequence
-    return None
+    told = _Spans(r for r in manifests if r.exact and r.grade is not Grade.FENCED and r.place == divergence.place)
+    return next((batch.first_sequence for batch in divergence.batches if told.around(batch) is None), None)
 
 
-def _place(of: Divergence | LossRange) -> tuple[str, str, int]:
-    return of.namespace, of.origin, of.epoch
+class _Spans:
+    """Ranges that do not overlap, asked about batches in ascending order: one pass over both."""
+
+    def __init__(self, ranges: Iterable[LossRange]) -> None:
+        self._ranges = sorted(ranges, key=lambda range_: range_.first)
+        self._at = 0
+
+    def around(self, batch: FencedBatch) -> LossRange | None:
+        while self._at < len(self._ranges) and self._ranges[self._at].last < batch.last_sequence:
+            self._at += 1
+        found = self._ranges[self._at] if self._at < len(self._ranges) else None
+        return found if found is not None and found.first <= batch.first_sequence else None
 
 
 _GRADES = {Fate.SUPERSEDED: Grade.SUPERSEDED, Fate.REPLAYED: Grade.RECOVERED}

@@ -191,6 +191,9 @@ def last_heard_ms(evidence: Evidence, source: str) -> int | None:
 
 # --- after ---------------------------------------------------------------------------------------------------------
 
+MAX_RANGES = 4_000
+"""In one manifest before they are widened; the failover's document has to fit into a transaction."""
+
 
 def manifest(
     failover: Failover,
@@ -212,26 +215,63 @@ def manifest(
         before = Route(namespace, tuple(ownership for ownership in route.history if ownership.epoch <= epoch))
         for tail in cut_off(before, cut):
             divergence = found.get((namespace, tail.epoch))
-            exact = exact_ranges(divergence, tail.after, tail.upto, failover.manifest) if divergence else ()
+            known: list[LossRange] = []
             if divergence:
-                exact = (*_remembered(failover, divergence), *exact)
-            ranges += exact
-            first = max([tail.after, held[tail.origin], *(r.last for r in exact)]) + 1
+                looked_at = exact_ranges(divergence, tail.after, tail.upto, failover.manifest)
+                known = sorted([*_remembered(failover, divergence, tail.after), *looked_at], key=lambda r: r.first)
+            ranges += known
+            first = max([tail.after, held[tail.origin], *(r.last for r in known)]) + 1
             last = heard.get(tail.origin, 0) if tail.upto is None else tail.upto
             if last >= first:
                 lost, count = Grade.PRESUMED_LOST, last - first + 1
                 ranges.append(LossRange(namespace, tail.origin, tail.epoch, first, last, count, False, lost))
+    if len(ranges) > MAX_RANGES:
+        ranges = _widened(ranges, {d.place: d.dropped_to for d in found.values()})
     return tuple(ranges)
 
 
-def _remembered(failover: Failover, divergence: Divergence) -> Iterator[LossRange]:
-    """What the manifest says of records that retention has dropped since: there is nothing more to find out."""
-    for range_ in failover.manifest:
-        same = (range_.namespace, range_.epoch, range_.origin) == (
-            divergence.namespace,
-            divergence.epoch,
-            divergence.origin,
-        )
-        if same and range_.exact and range_.first <= divergence.dropped_to:
-            last = min(range_.last, divergence.dropped_to)
-            yield replace(range_, last=last, records=last - range_.first + 1)
+def _remembered(failover: Failover, divergence: Divergence, after: int) -> Iterator[LossRange]:
+    """What the manifest says of records that retention has dropped since: there is nothing more to find out. What it
+    presumed lost, and was dropped before anybody here could look at it, stays so."""
+    before = [range_ for range_ in failover.manifest if range_.place == divergence.place]
+    dropped_to, batches = divergence.dropped_to, divergence.batches
+    # What a scan has found once it still knows, whatever retention does.
+    edge = min(dropped_to, batches[0].first_sequence - 1) if batches else dropped_to
+    known = after
+    for range_ in before:
+        if range_.exact and range_.first <= edge:
+            kept = _up_to(range_, edge, divergence)
+            known = max(known, kept.last)
+            if kept.records:
+                yield kept
+    looked = max((b.last_sequence for b in batches if b.last_sequence <= dropped_to), default=dropped_to)
+    for range_ in before:
+        for beyond, upto in ((known, edge), (looked, dropped_to)):
+            first, last = max(range_.first, beyond + 1), min(range_.last, upto)
+            if not range_.exact and first <= last:
+                yield replace(range_, first=first, last=last, records=last - first + 1)
+
+
+def _up_to(range_: LossRange, edge: int, divergence: Divergence) -> LossRange:
+    if range_.last <= edge:
+        return range_
+    beyond = (b for b in divergence.batches if edge < b.first_sequence and b.last_sequence <= range_.last)
+    records = range_.records - sum(batch.records for batch in beyond)
+    return replace(range_, last=edge, records=max(0, min(records, edge - range_.first + 1)))
+
+
+def _widened(ranges: Iterable[LossRange], dropped_to: Mapping[tuple[str, str, int], int]) -> list[LossRange]:
+    """Fewer ranges: they go on over the records of other namespaces, but not over what nobody has looked at."""
+    wide: list[LossRange] = []
+    for range_ in ranges:
+        last = wide[-1] if wide else None
+        if (
+            last is not None
+            and (last.place, last.grade, last.exact) == (range_.place, range_.grade, True)
+            and range_.exact
+            and not last.last < dropped_to.get(range_.place, 0) < range_.first
+        ):
+            wide[-1] = replace(last, last=range_.last, records=last.records + range_.records)
+        else:
+            wide.append(range_)
+    return wide

@@ -166,7 +166,9 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LossRange:
-    """Consecutive sequences of one origin that a new active went on without."""
+    """Sequences of one origin that a new active went on without: all records of the namespace between `first` and
+    `last`. Where its records lie among other namespaces', a range ends with each of them, or goes on over them in a
+    manifest that would grow too long."""
 
     namespace: str
     origin: str
@@ -178,6 +180,11 @@ class LossRange:
     exact: bool
     """False: `last` is what had been heard of, and other namespaces' records are among them."""
     grade: Grade
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """The part of a log that it is about."""
+        return self.namespace, self.origin, self.epoch
 
 
 @dataclass(frozen=True, slots=True)

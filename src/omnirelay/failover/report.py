@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from omnirelay.failover.outage import Basis, last_entry, measured_outage
-from omnirelay.failover.record import Failover, Grade, JournalEntry, Mode
+from omnirelay.failover.record import Failover, Grade, JournalEntry, LossRange, Mode
 from omnirelay.model.readers import Acknowledgement
 
 DRAIN_MOMENTS = {
@@ -37,12 +37,22 @@ def measured_loss_records(failover: Failover) -> int | None:
     """What the target lacked of the barriers when it was promoted, or what the manifest of an emergency names as
     gone or not recovered yet; None while it is not promoted."""
     if failover.request.mode is Mode.EMERGENCY:
-        kept = (Grade.SUPERSEDED, Grade.RECOVERED)
-        return sum(r.records for r in failover.manifest if r.grade not in kept) if failover.routing_version else None
+        return _gone(failover.manifest) if failover.routing_version else None
     if failover.token is None or not failover.routing_version:
         return None
     barriers = failover.token.barriers
     return sum(max(0, barrier.sequence - failover.reached.get(name, 0)) for name, barrier in barriers.items())
+
+
+def _gone(manifest: tuple[LossRange, ...]) -> int:
+    """What is presumed lost of one log is presumed so for each of its namespaces, and is still lost only once."""
+    exact = sum(r.records for r in manifest if r.exact and r.grade not in (Grade.SUPERSEDED, Grade.RECOVERED))
+    ends: dict[str, int] = {}
+    for range_ in sorted((r for r in manifest if not r.exact), key=lambda r: (r.origin, r.first)):
+        after = max(range_.first - 1, ends.get(range_.origin, 0))
+        exact += max(0, range_.last - after)
+        ends[range_.origin] = max(after, range_.last)
+    return exact
 
 
 def markdown(failover: Failover, audit: tuple[int, int] | None, noticed: Acknowledgement | None) -> str:

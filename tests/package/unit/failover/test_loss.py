@@ -1,8 +1,13 @@
 """What an emergency would lose, told before anybody decides, and what it cut off, told afterwards."""
 
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.package.unit.failover.disasters import (
     CUTS,
     EMERGENCY,
@@ -18,15 +23,19 @@ from tests.package.unit.failover.disasters import (
 )
 from tests.package.unit.failover.support import ROUTING, a_descriptor, a_report
 
+from omnirelay.coordination.limits import check_transaction
 from omnirelay.errors import LossNotAccepted, LossUnknown
-from omnirelay.failover import emergency_workflow
+from omnirelay.failover import emergency_workflow, loss
 from omnirelay.failover.divergence import Divergence, Fate, FencedBatch
 from omnirelay.failover.evidence import LastReport, LeaseClaim
 from omnirelay.failover.loss import Tail, best_prefix, cut_off, in_reach, manifest, never_less, require_acceptance
 from omnirelay.failover.record import Grade, LossPrediction, LossRange
+from omnirelay.failover.report import measured_loss_records
 from omnirelay.model.position import START, Cursor
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
 from omnirelay.model.version_vector import VersionVector
+from omnirelay.ports.coordination import Put
+from omnirelay.runtime.documents import FAILOVERS
 
 CLAIMED = {"default": LeaseClaim("us-east", 3)}
 
@@ -322,6 +331,99 @@ class TestManifest:
 
     def test_before_the_promotion_there_is_nothing_to_grade(self):
         assert emergency_workflow.regrade(fenced(), (presumed("default", 3, 1, 2),), "then") == fenced()
+
+
+def look(before, dropped_to, spans, held, seen=None):
+    """The manifest after one more look: what is scanned, and up to where retention has dropped it."""
+    found = replace(diverged("default", 3, *spans), dropped_to=dropped_to)
+    return manifest(
+        replace(seen_by(before), manifest=before), routing_after(), VersionVector({"us-east": held}), [found]
+    )
+
+
+def seen_by(before):
+    return replace(promoted(), expected_epochs={"default": 3}, cuts={"default": CUTS["default"]}, manifest=before)
+
+
+def told(ranges):
+    return [(r.first, r.last, r.records, str(r.grade), r.exact) for r in ranges]
+
+
+DROPPED_TAIL = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 4), st.sampled_from(Fate)), min_size=1, max_size=8)
+
+
+class TestRetention:
+    """What the manifest goes on saying while retention drops what it is about."""
+
+    @given(
+        DROPPED_TAIL, st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=5), st.sampled_from([0, 4_000])
+    )
+    def test_nothing_is_told_twice_or_forgotten_however_often_it_is_looked_at(self, tail, looks, widest):
+        """Each look added a copy of what it had told before, where a scan outlived what retention had dropped."""
+        spans, last = [], 40
+        for records, gap, fate in tail:
+            spans.append((last + gap + 1, last + gap + records, fate))
+            last += gap + records
+        held = max(last, 43)
+        with patch.object(loss, "MAX_RANGES", widest):
+            told_first = look((), 40, spans, held)
+            now, floor = told_first, 40
+            for step, restarted in looks:
+                floor = whole_batches(spans, floor + step)
+                kept = [span for span in spans if span[0] > floor] if restarted else spans
+                now = look(now, floor, kept, held)
+                assert look(now, floor, kept, held) == now
+                assert sum(r.records for r in now) == sum(r.records for r in told_first)
+                assert by_grade(now) == by_grade(told_first)
+                assert all(r.exact for r in now)
+                assert all(a.last < b.first for a, b in pairwise(now))
+
+    def test_what_was_dropped_before_anybody_here_saw_it_stays_presumed_lost(self):
+        """A seed took the target past it: it was in no manifest any more."""
+        before = look((), 40, [(41, 41)], 41)
+        assert told(before) == [(41, 41, 1, "fenced", True), (42, 43, 2, "presumed_lost", False)]
+        after = look(before, 60, [(41, 41)], 100)
+        assert told(after) == told(before)
+        assert look(after, 60, [(41, 41)], 100) == after
+        assert told(look(after, 60, [], 100)) == told(before), "also when the target has started again since"
+
+    def test_a_manifest_of_two_namespaces_that_take_turns_fits_into_a_transaction(self):
+        """12,000 batches of one namespace among those of another were as many ranges, and could not be stored."""
+        spans = [(41 + 2 * n, 41 + 2 * n) for n in range(12_000)]
+        [range_] = lost = look((), 40, spans, 41 + 2 * 12_000)
+        assert (range_.first, range_.last, range_.records) == (41, spans[-1][1], 12_000)
+        stored = FAILOVERS.encode(emergency_workflow.regrade(seen_by(()), lost, "then"))
+        check_transaction([], [Put(FAILOVERS.key("fo-1"), stored)])
+
+    def test_a_wide_range_does_not_go_on_over_what_nobody_has_looked_at(self):
+        with patch.object(loss, "MAX_RANGES", 0):
+            lost = look((presumed("default", 3, 42, 50),), 50, [(41, 41), (53, 53), (55, 55)], 60)
+        assert [(r.first, r.last, r.records, r.exact) for r in lost] == [
+            (41, 41, 1, True),
+            (42, 50, 9, False),
+            (53, 55, 2, True),
+        ]
+
+
+def whole_batches(spans, floor):
+    return next((first - 1 for first, last, _ in spans if first <= floor < last), floor)
+
+
+def by_grade(ranges):
+    counts = Counter()
+    for range_ in ranges:
+        counts[range_.grade] += range_.records
+    return counts
+
+
+def test_what_is_presumed_lost_of_one_log_is_counted_once_for_all_its_namespaces():
+    """Each namespace's range counted: three records that nobody had were told as six."""
+    assert [(r.namespace, r.first, r.last) for r in promoted().manifest] == [("default", 41, 43), ("orders", 41, 43)]
+    assert measured_loss_records(promoted()) == 3
+    apart = (presumed("default", 3, 41, 43), presumed("orders", 5, 42, 46), presumed("orders", 5, 60, 60))
+    assert measured_loss_records(replace(promoted(), manifest=apart)) == 7
+    known = (LossRange("default", "us-east", 3, 41, 41, 1, True, Grade.FENCED), presumed("orders", 5, 42, 46))
+    assert measured_loss_records(replace(promoted(), manifest=known)) == 6
 
 
 def test_cuts_are_what_the_stages_agree_on():
