@@ -113,8 +113,13 @@ class Links:
         self._deleted.discard(origin)
 
     def connected(self) -> dict[str, bool]:
-        """Peer → whether we receive from it."""
-        return {peer: link.receiving for peer, link in self._links.items()}
+        """Peer → whether we receive from it. A stream that stays open while nothing comes, not even a heartbeat, is of
+        a peer that hangs, and as good as none."""
+        stall = self._timing.stall_threshold
+        return {
+            peer: link.receiving and (silent := self.silent_seconds(peer)) is not None and silent <= stall
+            for peer, link in self._links.items()
+        }
 
     def silent_seconds(self, peer: str) -> float | None:
         """Since a word of the peer came; None if none ever did."""

@@ -229,3 +229,38 @@ def test_an_error_carries_the_whole_problem(document: Json) -> None:
     }  # both from the code
     for path in sorted((ROOT / "plugins/modules").glob("[a-z]*.py")):
         assert documented(path.stem)["error"]["contains"].keys() == {renamed.get(name, name) for name in problem}
+
+
+PLAN = {
+    f"preflight_{name}" for name in ("namespaces", "reason", "change_ticket", "run_url", "approval_source", "limits")
+}
+"""What every plan takes, whatever its mode."""
+
+
+class _Tasks(yaml.SafeLoader):
+    """With Ansible's own tag for text that is no template."""
+
+
+_Tasks.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
+
+
+def plans() -> Iterator[Any]:
+    """The variables of each place in the collection that has the role preflight make a plan."""
+    for path in sorted([*(ROOT / "playbooks").glob("*.yml"), *(ROOT / "roles").glob("*/tasks/*.yml")]):
+        for task in tasks_in(yaml.load(path.read_text(), _Tasks)):
+            role = (task.get("ansible.builtin.include_role") or {}).get("name")
+            if role == "omnirelay.mesh.preflight" and {"preflight_target", "preflight_reverses"} & set(task["vars"]):
+                yield pytest.param(task["vars"], id=str(path.relative_to(ROOT)))
+
+
+def tasks_in(tree: Any) -> Iterator[Json]:
+    for each in tree if isinstance(tree, list) else []:
+        yield each
+        for name in ("tasks", "block", "rescue", "always"):
+            yield from tasks_in(each.get(name))
+
+
+@pytest.mark.parametrize("given", list(plans()))
+def test_whoever_makes_a_plan_hands_on_all_that_a_plan_takes(given: Json) -> None:
+    """Approvals that were to come from the ticket alone came from anybody, where the playbook dropped the variable."""
+    assert given.keys() >= PLAN, f"not handed on: {sorted(PLAN - given.keys())}"

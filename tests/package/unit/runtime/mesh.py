@@ -106,6 +106,17 @@ class Site:
         await self.client.close()
         self._running = None
 
+    async def hang(self):
+        """Neither dead nor alive: what it holds stays open and nothing comes of it. Its lease ends."""
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        for site in self.mesh.sites.values():
+            for cluster, serving in site._streams.values():
+                if self.name in (cluster, site.name):
+                    serving.cancel()
+        await self.client.close()
+        self._running = None
+
     def sign(self, token):
         return self.signer(token)
 

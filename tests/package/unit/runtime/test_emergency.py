@@ -45,6 +45,30 @@ def deaf(site):
     view.refresh = refresh
 
 
+async def lost(message):
+    """What is sent and never comes."""
+
+
+class TestGather:
+    @in_virtual_time
+    async def test_fm07_fm12_what_only_the_third_has_of_a_source_that_hangs_is_asked_of_it(self, tmp_path):
+        """Its connection stayed open, so its log was asked of nobody else until keepalive ended that: the gather did
+        not reach what the third held."""
+        async with running_mesh(tmp_path) as mesh:
+            source, target, third = mesh["us-east"], mesh["eu-west"], mesh["ap-south"]
+            [stream] = [stream for stream, ends in mesh.streams.items() if ends == ("eu-west", "us-east")]
+            stream.other.send = lost
+            await Producer(source).publish("a")
+            await mesh.until(lambda: third.vector == source.vector)
+            assert target.vector == {}
+            await source.hang()
+            await asyncio.sleep(TTL)
+            assert stream in mesh.streams, "it is still open"
+            promoted = await promote(mesh)
+            assert (promoted.state, promoted.cuts) == (State.PROMOTED, {"default": Cursor(1, 1)})
+            assert await delivered(target) == ["a"]
+
+
 class TestFence:
     @in_virtual_time
     async def test_fm11_a_dead_source_is_waited_for_until_its_lease_ends_and_no_longer(self, tmp_path):
