@@ -374,7 +374,7 @@ class FakeMesh:
         dry_run = inputs.pop("dry_run", False)
         digest = "sha256:" + hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         for failover in self.failovers.values():
-            if failover["plan"]["hash"] == digest and legal(failover) and not dry_run:
+            if (failover["plan"]["hash"], failover["requested_by"]) == (digest, principal) and legal(failover):
                 return 200, self.view(failover)
         self._require_checks()
         if emergency and not body["break_glass"] and (body["accept_data_loss"] or 0) < loss:

@@ -253,6 +253,14 @@ class TestFailover:
         again = run_module("failover", target="eu-west", check=True)
         assert not again["changed"] and again["failover"]["id"] == real["failover"]["id"]
 
+    @pytest.mark.parametrize("in_check_mode", [True, False])
+    def test_same_plan_of_somebody_else_is_not_the_callers(self, run_module, in_check_mode):
+        """Check mode found the other's, and said that nothing would change."""
+        theirs = run_module("failover", target="eu-west", token="bob-token")
+        result = run_module("failover", target="eu-west", check=in_check_mode)
+        assert result["changed"] and result["failover"]["id"] != theirs["failover"]["id"]
+        assert result["failover"]["requested_by"] != theirs["failover"]["requested_by"]
+
     @pytest.mark.parametrize("in_check_mode", [False, True])
     def test_failed_check_refuses(self, run_module, mesh, in_check_mode):
         mesh.checks.append(check("clock_skew", "fail", "9 s"))
