@@ -82,6 +82,35 @@ def test_check_mode_shows_the_plan_and_changes_nothing(playbooks: Playbooks) -> 
 
 
 @pytest.mark.parametrize(
+    ("given", "against"),
+    [({}, ""), ({"mesh_target": "nowhere"}, "nowhere")],
+    ids=["sound", "target"],
+)
+def test_check_mode_of_an_emergency_foresees_it_although_its_source_lives(
+    playbooks: Playbooks, given: dict[str, Any], against: str
+) -> None:
+    """The fault is not made, so the source never went: the check mode of a drill that would have passed was red."""
+    before, fault = state_of(playbooks.mesh), playbooks.directory / "fault"
+    asked = {
+        "mesh_target": passive(playbooks.mesh),
+        "mesh_drill_mode": "emergency",
+        "mesh_accept_data_loss": 100,
+        "mesh_divergence_resolution": "discard",
+        "mesh_drill_fault": ["touch", str(fault)],
+        "mesh_drill_mend": ["true"],
+    }
+    done = drill(playbooks, "--check", **{**asked, **given})
+    if against:
+        assert done.status != 0, done.output
+        assert against in done.output
+    else:
+        assert done.status == 0, done.output
+        assert "Nothing but a source that lives speaks against the emergency" in done.output
+    assert state_of(playbooks.mesh) == before
+    assert not fault.exists()
+
+
+@pytest.mark.parametrize(
     ("given", "why"),
     [
         ({}, "mesh_target"),
