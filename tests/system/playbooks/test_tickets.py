@@ -16,6 +16,7 @@ from tests.system.support.ticket_systems import Fault, ServiceNowServer
 from tests.system.support.waiting import until
 
 from omnirelay.demo.mesh import APPROVER, LocalMesh
+from omnirelay.errors import PreflightFailed
 
 pytestmark = pytest.mark.timeout(180)  # whole playbooks
 
@@ -197,13 +198,23 @@ def test_a_ticket_system_that_goes_down_neither_fails_nor_holds_up_the_run_and_i
     assert_whole(servicenow, "CHG-400", failover, notes)
 
 
+def foreseeable(mesh: LocalMesh, target: str) -> bool:
+    """Whether the loss of an emergency would be known, if its source were gone."""
+    request = {"mode": "emergency", "target": target, "namespaces": [], "accept_data_loss": 100_000, "dry_run": True}
+    with mesh.control() as client, pytest.raises(PreflightFailed) as refused:
+        client.plan_failover({**request, "reason": "foreseen", "change_ticket": "CHG-1", "limits": {}})
+    verdicts = {check["id"]: check["status"] for check in refused.value.details["checks"]}
+    return verdicts["loss_accepted"] == "pass"
+
+
 def test_an_emergency_is_warned_goes_on_and_is_in_its_ticket(tmp_path: Path, servicenow: ServiceNowServer) -> None:
     servicenow.open("CHG-500", approved=None)
     section = {**servicenow.settings(tmp_path), "poll": "100ms", "retries": 0}
     with LocalMesh(tmp_path / "m", settings={"tickets": section}) as mesh:
         source = active(mesh)
-        mesh.kill(source)
         alive = [cluster for cluster in mesh.clusters if cluster != source]
+        until(lambda: foreseeable(mesh, alive[0]), "the source was heard of for long enough to tell what may be lost")
+        mesh.kill(source)
         playbooks = Playbooks(tmp_path, mesh, alive)
         done = playbooks.run(
             "omnirelay.mesh.emergency_failover",
