@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 COORDINATION_HEADER = "X-Coordination-Reachable"
 """`false` when the coordination store is silent, so that what was read may be old."""
 
+TOLD_CHARACTERS = 2000
+"""Of whatever a refusal quotes: no caller can make it too large for the store, nor the chain large by it."""
+
 E = TypeVar("E", bound=Callable[..., Any])
 
 
@@ -115,14 +118,18 @@ async def _record_refusal(
     typed = validation_error(error) if isinstance(error, RequestValidationError) else error
     deed = Deed(
         action=access.action,
-        subject="/".join(request.url.path.split("/")[2:4]),  # the resource, without the step
-        why=typed.message,
+        subject=_told("/".join(request.url.path.split("/")[2:4])),  # the resource, without the step
+        why=_told(typed.message),
         after={"code": typed.code, "request_id": request.state.request_id},
     )
     try:
         await services.auditor.refused(caller.actor, deed)
     except OmniRelayError as failure:
         _log.warning("refusal of %s by %s is not audited: %s", access.action, caller.principal, failure.message)
+
+
+def _told(text: str) -> str:
+    return text if len(text) <= TOLD_CHARACTERS else text[: TOLD_CHARACTERS - 1] + "…"
 
 
 def note_dry_run(request: Request, dry_run: bool) -> bool:

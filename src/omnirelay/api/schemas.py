@@ -24,6 +24,8 @@ from omnirelay.failover.record import (
 
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+NameIfAny = Annotated[str, StringConstraints(max_length=253)]
+PlanHash = Annotated[str, StringConstraints(max_length=128)]
 Required = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 
 
@@ -63,14 +65,14 @@ class ClusterFields(Asked):
     owners: list[Required] = Field(min_length=1, max_length=50)
     change_ticket: Required
     priority: int = Field(default=100, ge=0, le=1_000_000, description="Lower is preferred among candidates.")
-    failover_policy: str = "manual"
+    failover_policy: Name = "manual"
     annotations: dict[Name, Text] = Field(default_factory=dict, max_length=100)
     maintenance: bool = Field(default=False, description="Bars the cluster from being a target.")
 
 
 class ClusterCreate(ClusterFields):
-    cluster_id: str = Field(description="A DNS label; immutable.", examples=["us-east"])
-    namespaces: list[str] = Field(
+    cluster_id: Name = Field(description="A DNS label; immutable.", examples=["us-east"])
+    namespaces: list[Name] = Field(
         default_factory=list, max_length=50, description="Namespaces that it shall own if nobody owns them yet."
     )
 
@@ -78,7 +80,7 @@ class ClusterCreate(ClusterFields):
 class ClusterReplace(ClusterFields):
     """The whole descriptor; what is left out gets its default. The id may be repeated, not changed."""
 
-    cluster_id: str | None = None
+    cluster_id: Name | None = None
 
 
 class ClusterPatch(Asked):
@@ -89,7 +91,7 @@ class ClusterPatch(Asked):
     endpoints: EndpointsModel | None = None
     owners: list[Required] | None = Field(default=None, min_length=1, max_length=50)
     priority: int | None = Field(default=None, ge=0, le=1_000_000)
-    failover_policy: str | None = None
+    failover_policy: Name | None = None
     annotations: dict[Name, Text] | None = Field(default=None, max_length=100)
     maintenance: bool | None = None
 
@@ -264,8 +266,8 @@ class LimitsModel(Asked):
 
 class FailoverCreate(Asked):
     mode: Literal["planned", "emergency", "failback"]
-    target: str = Field(default="", description="A failback goes to the source of the failover that it reverses.")
-    namespaces: list[str] = Field(
+    target: NameIfAny = Field(default="", description="A failback goes to the source of the failover that it reverses.")
+    namespaces: list[Name] = Field(
         default_factory=list, max_length=50, description="Empty: all that the current active owns."
     )
     reason: Text = ""
@@ -274,7 +276,7 @@ class FailoverCreate(Asked):
     limits: LimitsModel = Field(default_factory=LimitsModel)
     accept_data_loss: int | None = Field(default=None, ge=0, description="Of an emergency: records, in writing.")
     break_glass: bool = Field(default=False, description="Needs mesh.admin and a reason.")
-    reverses: str = Field(default="", description="Of a failback: the failover to reverse.")
+    reverses: NameIfAny = Field(default="", description="Of a failback: the failover to reverse.")
     approval_source: Literal["api", "ticket"] = Field(
         default="api",
         description="`ticket`: the control plane reads approvals in the change ticket, and takes no others.",
@@ -292,7 +294,7 @@ class TicketAsked(Asked):
 
 class Decision(Asked):
     decision: Literal["approve", "deny"]
-    plan_hash: str
+    plan_hash: PlanHash
     comment: Text = ""
     via: Literal["api", "terminal", "awx", "ticket"] = "api"
 

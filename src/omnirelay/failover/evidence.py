@@ -74,7 +74,8 @@ class ClusterReport:
     disk_total_bytes: int
     certificate_expires_ms: int
     diverged: Mapping[str, int] | None = field(default_factory=dict)
-    """namespace → fenced records held here that nobody has decided about; None while the log does not answer."""
+    """namespace → fenced records held here that nobody has decided about; None while that is not known: the log
+    does not answer, or has not been read that far."""
     ticket_source: str = ""
     """Which ticket system it reads; empty: none."""
     problems: tuple[str, ...] = ()

@@ -32,8 +32,10 @@ def _tail_received(evidence: Evidence, request: Request, source: str) -> Check:
 def _divergence_resolved(evidence: Evidence, request: Request, source: str) -> Check:
     id, limit = "divergence_resolved", "every fenced record discarded, exported, replayed or superseded"
     here = evidence.fresh_report(source)
-    if here is None or here.diverged is None:
+    if here is None:
         return Check(id, Verdict.FAIL, "unknown", limit, f"{source} must report.")
+    if here.diverged is None:
+        return Check(id, Verdict.FAIL, "unknown", limit, f"Wait until {source} has read its log; then try again.")
     open_ = {name: count for name, count in here.diverged.items() if name in request.namespaces}
     if open_:
         seen = ", ".join(f"{count} records of {name}" for name, count in sorted(open_.items()))

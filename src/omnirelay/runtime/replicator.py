@@ -151,7 +151,7 @@ class Replicator:
             lambda: self._mirror.problem,
             world.tickets.source.system if world.tickets else "",
         )
-        self.retaining = Retaining(world.log, self.links, clock, retention, self._others, self.divergences.kept)
+        self.retaining = Retaining(world.log, self.links, clock, retention, self._awaited, self.divergences.kept)
         self.rebuilding = Rebuilding(cluster, world.log, self.view, self.auditor, clock)
         self.reseeding = Reseeding(cluster, self.sequencer, self.links, self.view, self.auditor, clock)
         self._inbound: dict[str, asyncio.Task[None]] = {}
@@ -179,6 +179,12 @@ class Replicator:
 
     def _others(self) -> set[str]:
         return self.view.clusters.keys() - {self.cluster}
+
+    def _awaited(self) -> set[str] | None:
+        """For whom retention waits: the other members, of whom there may be none. None while this cluster does not see
+        the mesh: it has not read it, or does not find itself in it."""
+        seen = self.view.loaded.is_set() and self.cluster in self.view.clusters
+        return self._others() if seen else None
 
     async def _ready(self) -> None:
         """Callers that come while the mesh's state is still being read wait for it, within bounds."""

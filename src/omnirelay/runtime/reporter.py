@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from omnirelay import __version__
 from omnirelay.errors import OmniRelayError
-from omnirelay.failover.divergence import Divergence
+from omnirelay.failover.divergence import Decision, Divergence, fenced_epochs
 from omnirelay.failover.evidence import FRESH_SECONDS, ClusterReport, PeerReport
 from omnirelay.failover.record import State
 from omnirelay.model.ids import cluster_of
 from omnirelay.model.log_state import Head
+from omnirelay.model.routing import Route
 from omnirelay.ports.clock import Clock
 from omnirelay.ports.coordination import CoordinationStore, Put
 from omnirelay.ports.streams import ProtocolVersion
@@ -43,10 +45,28 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class _LogSeen:
-    """The log at one moment, and the revision of the coordination store that was seen by then."""
+    """The log at one moment, the epoch histories and decisions by which it was judged then, and the revision of the
+    coordination store that was seen by then."""
 
     heads: Mapping[str, Head]
+    routes: Mapping[str, Route]
+    decisions: Mapping[str, Decision]
     revision: int
+
+    def diverged_as(self, earlier: _LogSeen) -> bool:
+        """Whether nothing more can be fenced and open than was then: no epoch has ended since, no log has grown of
+        which one had, nothing was decided."""
+        ended = {origin for route in self.routes.values() for _, origin, _ in fenced_epochs(route)}
+        judged = (self.routes, self.decisions) == (earlier.routes, earlier.decisions)
+        return judged and all(self.heads.get(origin) == earlier.heads.get(origin) for origin in ended)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a look at what diverged has found, and the log from before it."""
+
+    log: _LogSeen
+    diverged: Mapping[str, int] | None
 
 
 class Reporter:
@@ -79,22 +99,42 @@ class Reporter:
         self._clock = clock
         self._protocol = protocol
         self._host = host
+        self._looking = False
+        self._found: _Found | None = None
 
     async def run(self) -> None:
         """Once a second, and at once when what this cluster admits changes or a target gathers, until cancelled."""
-        while True:
-            seen, asked = self._ownerships.changed.version, self._asked()
-            lease = self._ownerships.lease_id()
-            try:
-                if lease:
-                    # What is told of the log is from before the look at what diverged: the other way round a record
-                    # that came in between would be told to be here, and not to be open.
-                    log = _LogSeen(dict(self._sequencer.log.heads), self._view.revision)
-                    value = REPORTS.encode(self.report(log, await self._diverged()))
-                    await self._store.transact([], [Put(REPORTS.key(self._cluster), value, lease)])
-            except OmniRelayError as error:
-                _log.debug("the report was not written: %s", error.message)
-            await self._next(seen, asked)
+        async with asyncio.TaskGroup() as looks:
+            while True:
+                seen, asked = self._ownerships.changed.version, self._asked()
+                lease = self._ownerships.lease_id()
+                try:
+                    if lease:
+                        value = REPORTS.encode(await self._report(looks))
+                        await self._store.transact([], [Put(REPORTS.key(self._cluster), value, lease)])
+                except OmniRelayError as error:
+                    _log.debug("the report was not written: %s", error.message)
+                await self._next(seen, asked)
+
+    async def _report(self, looks: asyncio.TaskGroup) -> ClusterReport:
+        """A look at what diverged gets one interval. If it takes longer, as the first one of a long log may, it goes on
+        beside the reports: a cluster that is silent counts as gone."""
+        # What is told of the log is from before the look: the other way round a record that came in between would be
+        # told to be here, and not to be open.
+        heads, routes = dict(self._sequencer.log.heads), dict(self._sequencer.routes())
+        log = _LogSeen(heads, routes, self._view.divergences, self._view.revision)
+        if not self._looking:
+            self._looking = True
+            await asyncio.wait({looks.create_task(self._look(log))}, timeout=INTERVAL_SECONDS)
+        found = self._found
+        holds = found is not None and (found.log is log or log.diverged_as(found.log))
+        return self.report(log, found.diverged if found is not None and holds else None)
+
+    async def _look(self, log: _LogSeen) -> None:
+        try:
+            self._found = _Found(log, await self._diverged())
+        finally:
+            self._looking = False
 
     def _asked(self) -> set[tuple[str, bool]]:
         """Emergencies whose targets wait for what every cluster holds now that the source is barred, or has stopped:

@@ -38,7 +38,8 @@ class RetentionSettings:
 
 
 class Retaining:
-    """`peers` names the other members, `kept` for each origin the first fenced record that is still needed."""
+    """`peers` names the other members, None while this cluster does not see the mesh; `kept` names for each origin the
+    first fenced record that is still needed."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Retaining:
         links: Links,
         clock: Clock,
         settings: RetentionSettings,
-        peers: Callable[[], Collection[str]],
+        peers: Callable[[], Collection[str] | None],
         kept: Callable[[], Awaitable[Mapping[str, int]]],
     ) -> None:
         self._store = log
@@ -74,7 +75,7 @@ class Retaining:
 
     async def look(self) -> None:
         """Measures every peer that ever confirmed anything, and tells of each threshold that is passed."""
-        for peer in sorted(self._peers()):
+        for peer in sorted(self._peers() or ()):
             link = self._links.of(peer)
             confirmed = self._remembered.get(peer) if link.acknowledged is None else link.acknowledged
             if confirmed is None:
@@ -105,8 +106,7 @@ class Retaining:
         # What has come since the look began was not looked at: it may be fenced.
         kept = {origin: min(needed.get(origin, head.sequence + 1), head.sequence + 1) for origin, head in heads.items()}
         kept |= dict.fromkeys(self._store.heads.keys() - heads.keys(), 1)
-        # A mesh without members is one that this cluster does not see: then whoever has a cursor counts.
-        peers = frozenset(self._peers()) or None
+        peers = self._peers()  # while nobody can tell who they are, whoever has a cursor counts
         rule = Retention(self._clock.wall_ms(), limits.max_age_ms, limits.max_bytes, limits.cap_bytes, peers, kept)
         for origin, oldest in (await self._store.retain(rule)).items():
             _log.info("%s is retained from %d on", origin, oldest)

@@ -586,6 +586,12 @@ async def test_fm25_a_peer_that_left_the_mesh_is_waited_for_no_longer(log: Log) 
     assert await log.retain(replace(everything(), peers={"eu", "sa"})) == {"us": 5}
 
 
+async def test_fm25_where_nobody_else_is_left_nobody_is_waited_for(log: Log) -> None:
+    await append_all(log, Chain("us").take(5))
+    await log.record_cursor("eu", VersionVector({"us": 2}))
+    assert await log.retain(replace(everything(), peers=set())) == {"us": 6}
+
+
 async def test_retention_keeps_what_it_is_told_to_whatever_the_cap(log: Log) -> None:
     batches = Chain("us").take(5)
     await append_all(log, batches)

@@ -70,7 +70,7 @@ async def create_cluster(
 
 @router.get("/{cluster_id}", operation_id="getCluster")
 @needs(Scope.READ)
-async def get_cluster(services: Serving, response: Response, cluster_id: str) -> schemas.Cluster:
+async def get_cluster(services: Serving, response: Response, cluster_id: schemas.Name) -> schemas.Cluster:
     """One cluster. The ETag is the descriptor's; status and lag change without it."""
     return _answer(services, await services.clusters.find(cluster_id), response)
 
@@ -81,7 +81,7 @@ async def replace_cluster(
     services: Serving,
     caller: Calling,
     response: Response,
-    cluster_id: str,
+    cluster_id: schemas.Name,
     body: schemas.ClusterReplace,
     dry_run: DryRun,
     if_match: IfMatch = None,
@@ -99,7 +99,7 @@ async def update_cluster(
     services: Serving,
     caller: Calling,
     response: Response,
-    cluster_id: str,
+    cluster_id: schemas.Name,
     body: schemas.ClusterPatch,
     dry_run: DryRun,
     if_match: IfMatch = None,
@@ -117,7 +117,7 @@ async def update_cluster(
 async def delete_cluster(
     services: Serving,
     caller: Calling,
-    cluster_id: str,
+    cluster_id: schemas.Name,
     dry_run: DryRun,
     change_ticket: Annotated[str, Query(min_length=1, max_length=2000)],
     if_match: IfMatch = None,
@@ -130,7 +130,7 @@ async def delete_cluster(
 
 @router.get("/{cluster_id}/replication", operation_id="getReplication")
 @needs(Scope.READ)
-async def get_replication(services: Serving, cluster_id: str) -> schemas.Replication:
+async def get_replication(services: Serving, cluster_id: schemas.Name) -> schemas.Replication:
     """Vector, heads with chain digests, and both directions of every link, as the cluster reported them last."""
     return present.replication(services.view, (await services.clusters.find(cluster_id)).descriptor)
 
@@ -138,7 +138,7 @@ async def get_replication(services: Serving, cluster_id: str) -> schemas.Replica
 @router.post("/{cluster_id}/rebuild", operation_id="rebuildCluster", status_code=202)
 @needs(Scope.ADMIN, "cluster.rebuild")
 async def rebuild_cluster(
-    services: Serving, caller: Calling, cluster_id: str, body: schemas.RecoveryBody, dry_run: DryRun
+    services: Serving, caller: Calling, cluster_id: schemas.Name, body: schemas.RecoveryBody, dry_run: DryRun
 ) -> schemas.RebuildModel:
     """Lets a cluster that has lost its own log begin a new one, under its next incarnation. Refused while nobody holds
     more of its log than it does itself, and while it owns namespaces. The cluster carries it out by itself."""
@@ -149,7 +149,7 @@ async def rebuild_cluster(
 @router.post("/{cluster_id}/reseed", operation_id="reseedCluster", status_code=202)
 @needs(Scope.ADMIN, "cluster.reseed")
 async def reseed_cluster(
-    services: Serving, caller: Calling, cluster_id: str, body: schemas.RecoveryBody, dry_run: DryRun
+    services: Serving, caller: Calling, cluster_id: schemas.Name, body: schemas.RecoveryBody, dry_run: DryRun
 ) -> schemas.ReseedModel:
     """Lets a cluster that fell behind retention go on without what was dropped meanwhile. Refused while it reports of
     no such log. The cluster carries it out by itself, and closes it once another one proves the same history."""

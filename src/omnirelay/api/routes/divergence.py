@@ -31,7 +31,7 @@ async def list_divergence(services: Serving) -> schemas.DivergenceList:
 
 @router.get("/{divergence_id}", operation_id="getDivergence")
 @needs(Scope.READ)
-async def get_divergence(services: Serving, divergence_id: str) -> schemas.DivergenceDetail:
+async def get_divergence(services: Serving, divergence_id: schemas.Name) -> schemas.DivergenceDetail:
     """One divergence: its fenced ranges, and per key what was fenced and whether the key was written since."""
     found = await services.divergences.get(divergence_id)
     ranges = present.divergence_ranges(found)
@@ -47,7 +47,7 @@ async def get_divergence(services: Serving, divergence_id: str) -> schemas.Diver
 @router.post("/{divergence_id}/discard", operation_id="discardDivergence")
 @needs(Scope.ADMIN, "divergence.discard")
 async def discard(
-    services: Serving, caller: Calling, divergence_id: str, dry_run: DryRun, body: schemas.StepBody
+    services: Serving, caller: Calling, divergence_id: schemas.Name, dry_run: DryRun, body: schemas.StepBody
 ) -> schemas.DivergenceModel:
     """Decides that the open records are not to be delivered. They stay in the log until retention."""
     decided = await services.divergences.decide(divergence_id, Resolution.DISCARDED, caller.actor, body.reason, dry_run)
@@ -57,7 +57,7 @@ async def discard(
 @router.post("/{divergence_id}/replay", operation_id="replayDivergence")
 @needs(Scope.OPERATE, "divergence.replay")
 async def replay(
-    services: Serving, caller: Calling, divergence_id: str, dry_run: DryRun, body: schemas.StepBody
+    services: Serving, caller: Calling, divergence_id: schemas.Name, dry_run: DryRun, body: schemas.StepBody
 ) -> schemas.DivergenceModel:
     """Asks the active cluster to publish the open records again, with headers that name where they come from."""
     decided = await services.divergences.decide(divergence_id, Resolution.REPLAYING, caller.actor, body.reason, dry_run)
@@ -67,7 +67,12 @@ async def replay(
 @router.post("/{divergence_id}/export", operation_id="exportDivergence", response_class=Lines)
 @needs(Scope.OPERATE, "divergence.export")
 async def export(
-    services: Serving, caller: Calling, request: Request, divergence_id: str, dry_run: DryRun, body: schemas.StepBody
+    services: Serving,
+    caller: Calling,
+    request: Request,
+    divergence_id: schemas.Name,
+    dry_run: DryRun,
+    body: schemas.StepBody,
 ) -> Lines:
     """The fenced records as JSON lines, keys and values in base64. They count as exported once the last line has gone
     out."""

@@ -88,7 +88,7 @@ async def list_failovers(
 
 @router.get("/{failover_id}", operation_id="getFailover")
 @needs(Scope.READ)
-async def get_failover(services: Serving, response: Response, failover_id: str) -> schemas.FailoverModel:
+async def get_failover(services: Serving, response: Response, failover_id: schemas.Name) -> schemas.FailoverModel:
     """One failover with plan, checks, approvals and journal."""
     record = await _find(services, failover_id)
     _tag(services, record, response)
@@ -97,7 +97,7 @@ async def get_failover(services: Serving, response: Response, failover_id: str) 
 
 @router.get("/{failover_id}/events", operation_id="watchFailover", response_class=EventStream)
 @needs(Scope.READ)
-async def watch_failover(services: Serving, request: Request, failover_id: str) -> EventStream:
+async def watch_failover(services: Serving, request: Request, failover_id: schemas.Name) -> EventStream:
     """Server-sent events `failover`: the current state, then each newer one; the stream ends at a final state."""
     found = await _find(services, failover_id)
 
@@ -111,7 +111,12 @@ async def watch_failover(services: Serving, request: Request, failover_id: str) 
 @router.post("/{failover_id}/approvals", operation_id="decideFailover")
 @needs(Scope.APPROVE, "failover.decide")
 async def decide_failover(
-    services: Serving, caller: Calling, response: Response, failover_id: str, body: schemas.Decision, dry_run: DryRun
+    services: Serving,
+    caller: Calling,
+    response: Response,
+    failover_id: schemas.Name,
+    body: schemas.Decision,
+    dry_run: DryRun,
 ) -> schemas.FailoverModel:
     """Approves or denies the plan with this hash. Whoever asked for the failover cannot approve it."""
     record = await services.failovers.approve(
@@ -122,7 +127,7 @@ async def decide_failover(
 
 @router.get("/{failover_id}/approvals", operation_id="listApprovals")
 @needs(Scope.READ)
-async def list_approvals(services: Serving, failover_id: str) -> schemas.Approvals:
+async def list_approvals(services: Serving, failover_id: schemas.Name) -> schemas.Approvals:
     """The decisions so far, and how many approvals it takes."""
     record = await _find(services, failover_id)
     return schemas.Approvals(required=record.request.limits.approvals_required, approvals=list(record.approvals))
@@ -131,7 +136,11 @@ async def list_approvals(services: Serving, failover_id: str) -> schemas.Approva
 @router.post("/{failover_id}/ticket", operation_id="postToTicket")
 @needs(Scope.OPERATE, "failover.ticket")
 async def post_to_ticket(
-    services: Serving, caller: Calling, failover_id: str, dry_run: DryRun, body: schemas.TicketAsked | None = None
+    services: Serving,
+    caller: Calling,
+    failover_id: schemas.Name,
+    dry_run: DryRun,
+    body: schemas.TicketAsked | None = None,
 ) -> schemas.FailoverModel:
     """Tries at once to post what the change ticket lacks, also what was given up; `ticket` says what is pending."""
     number = body.change_ticket if body else ""
@@ -146,7 +155,7 @@ async def post_to_ticket(
     responses={200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}},
 )
 @needs(Scope.READ)
-async def get_report(services: Serving, request: Request, failover_id: str) -> Response:
+async def get_report(services: Serving, request: Request, failover_id: schemas.Name) -> Response:
     """The evidence: timings, measured outage and loss beside the predicted ones, digests, checks, journal, audit range,
     and who reads by the old routing still, or did so when the failover was completed.
 
@@ -166,7 +175,7 @@ def _step_endpoint(step: str) -> Callable[..., Awaitable[schemas.FailoverModel]]
         services: Serving,
         caller: Calling,
         response: Response,
-        failover_id: str,
+        failover_id: schemas.Name,
         dry_run: DryRun,
         wait: Wait = 30.0,
         body: schemas.StepBody | None = None,

@@ -79,6 +79,40 @@ async def test_some_things_anybody_may_know(mesh, path):
     assert (await mesh.call(None, "GET", path)).status_code == 200
 
 
+NEW_CLUSTER = ("POST", "/control/clusters", MARS)
+NEW_PLAN = ("POST", "/control/failovers", PLAN)
+DECISION = ("POST", "/control/failovers/fo-1/approvals", {"decision": "deny", "plan_hash": "x"})
+
+
+@pytest.mark.parametrize(
+    ("call", "field", "most"),
+    [
+        (NEW_PLAN, "target", 253),
+        (NEW_PLAN, "reverses", 253),
+        (NEW_PLAN, "namespaces.0", 253),
+        (DECISION, "plan_hash", 128),
+        (NEW_CLUSTER, "cluster_id", 253),
+        (NEW_CLUSTER, "namespaces.0", 253),
+        (NEW_CLUSTER, "failover_policy", 253),
+    ],
+)
+async def test_what_is_named_is_named_in_so_many_characters(mesh, call, field, most):
+    method, path, body = call
+    name, _, in_list = field.partition(".")
+    for length, complained in ((most, False), (most + 1, True)):
+        text = "x" * length
+        answer = await mesh.call("root", method, path, json={**body, name: [text] if in_list else text})
+        violations = [violation["path"] for violation in answer.json().get("details", {}).get("violations", ())]
+        assert (field in violations) is complained, answer.text
+
+
+@pytest.mark.parametrize("path", ["clusters/{}", "failovers/{}", "divergence/{}", "failovers/{}/report"])
+async def test_what_is_asked_for_is_named_in_so_many_characters_too(mesh, path):
+    for length, code in ((253, "not_found"), (254, "invalid_argument")):
+        answer = await mesh.call("reader", "GET", "/control/" + path.format("x" * length))
+        assert answer.json()["code"] == code
+
+
 class TestRefusalsOnRecord:
     async def refusals(self, mesh):
         return [e for e in await mesh.auditor.entries(0, 100) if e.outcome == "refused"]
@@ -99,6 +133,20 @@ class TestRefusalsOnRecord:
             ("failover.promote", f"failovers/{failover_id}", "illegal_transition"),
             ("failover.plan", "failovers", "invalid_argument"),
         ]
+
+    @pytest.mark.parametrize("length", [3_000, 400_000, 800_000])
+    async def test_one_with_a_long_message_is_too_and_stays_small(self, mesh, length):
+        """The chain took all that was sent, in every head; what was too much for the store was not on record at all."""
+        answer = await mesh.call("alice", "POST", "/control/failovers", json={**PLAN, "x" * length: 1})
+        assert answer.json()["code"] == "invalid_argument"
+        (entry,) = await self.refusals(mesh)
+        assert entry.why == "x" * 1999 + "…"
+
+    async def test_one_of_a_long_path_is_too_and_stays_small(self, mesh):
+        answer = await mesh.call("alice", "POST", f"/control/failovers/{'x' * 50_000}/drain")
+        assert answer.json()["code"] == "invalid_argument"
+        (entry,) = await self.refusals(mesh)
+        assert entry.subject == "failovers/" + "x" * 1989 + "…"
 
     async def test_strangers_reads_and_dry_runs_are_not(self, mesh):
         failover_id = (await mesh.planned())["id"]

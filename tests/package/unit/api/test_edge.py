@@ -96,7 +96,7 @@ class TestValuesThatNoProgramSends:
         assert problem["details"]["path"] == "If-Match"
         assert len(problem["detail"]) < 200
 
-    @pytest.mark.parametrize("epoch", [HUGE, "\xb2", "-1", "1e3"])
+    @pytest.mark.parametrize("epoch", ["9" * 200, "\xb2", "-1", "1e3"])
     async def test_a_divergence_that_cannot_be_was_a_defect(self, mesh, epoch):
         answer = await mesh.call("reader", "GET", f"/control/divergence/default.{epoch}")
         is_problem(answer, 404, "not_found")

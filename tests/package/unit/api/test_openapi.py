@@ -112,3 +112,31 @@ def test_unknown_fields_are_refused_in_every_request(document, operations):
                 method,
                 path,
             )
+
+
+def test_every_text_of_a_request_is_bounded(document, operations):
+    """What a caller sends may come back in a refusal, which is on record."""
+
+    def unbounded(schema, place):
+        if "$ref" in schema:
+            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        for part in schema.get("anyOf", ()):
+            yield from unbounded(part, place)
+        for name, part in schema.get("properties", {}).items():
+            yield from unbounded(part, f"{place}.{name}")
+        for inner in ("items", "additionalProperties", "propertyNames"):
+            if isinstance(schema.get(inner), dict):
+                yield from unbounded(schema[inner], f"{place}.{inner}")
+        limit = {"string": "maxLength", "array": "maxItems"}.get(schema.get("type"))
+        if limit and not schema.keys() & {limit, "enum", "const"}:
+            yield place
+
+    found = set()
+    for path, method, operation in operations:
+        told = f"{method} {path}"
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] == "path" or (parameter["in"] == "query" and method != "get"):
+                found |= set(unbounded(parameter["schema"], f"{told} {parameter['name']}"))
+        if "requestBody" in operation:
+            found |= set(unbounded(operation["requestBody"]["content"]["application/json"]["schema"], told))
+    assert found == set()

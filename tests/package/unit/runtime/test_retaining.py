@@ -116,6 +116,44 @@ async def test_fm25_a_cluster_that_was_removed_from_the_mesh_holds_nothing_back(
 
 
 @in_virtual_time
+async def test_fm25_the_last_other_cluster_that_was_removed_holds_nothing_back_either(tmp_path):
+    """A mesh of one was taken for one that is not seen, and what the other had not confirmed stayed up to the cap."""
+    async with running_mesh(tmp_path, retention=RetentionSettings(-1, 0, 10**12)) as mesh:
+        site = mesh["us-east"]
+        await Producer(site).publish("a")
+        await mesh.settle()
+        for name in ("ap-south", "eu-west"):
+            await mesh[name].kill()
+        await Producer(site).publish("b")
+        clusters = site.replicator.clusters
+        for name in ("ap-south", "eu-west"):
+            await clusters.delete(name, clusters.get(name).revision, "CHG-7", ALICE)
+        assert list(site.replicator.view.clusters) == ["us-east"]
+        await site.replicator.retaining.retain()
+        assert site.disk.origins["us-east"].floor.sequence == 2
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("shown", "loaded"), [((), True), (("eu-west",), True), (("us-east", "eu-west"), False)])
+async def test_fm25_while_the_mesh_is_not_seen_whoever_ever_confirmed_anything_holds_back(tmp_path, shown, loaded):
+    """A cluster that does not find itself among the members does not know who they are."""
+    async with running_mesh(tmp_path, retention=RetentionSettings(-1, 0, 10**12)) as mesh:
+        site = mesh["us-east"]
+        await Producer(site).publish("a")
+        await mesh.settle()
+        await mesh["ap-south"].kill()
+        await Producer(site).publish("b")
+        await mesh.until(lambda: (site.replicator.links.of("eu-west").acknowledged or {}).get("us-east") == 2)
+        view = site.replicator.view
+        view.clusters = {name: view.clusters[name] for name in shown}
+        if not loaded:
+            view.loaded.clear()
+        await site.replicator.retaining.look()
+        await site.replicator.retaining.retain()
+        assert site.disk.origins["us-east"].floor.sequence == 1
+
+
+@in_virtual_time
 async def test_fm25_a_peer_that_catches_up_is_fine_again(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     async with running_mesh(tmp_path, retention=RetentionSettings(FOREVER_MS, 10**9, CAP_BYTES)) as mesh:
