@@ -431,7 +431,7 @@ async def test_a_refusal_is_answered_before_the_ticket_is_written(mesh, tickets,
 async def test_a_run_that_tries_again_leaves_one_note_however_the_figures_move(mesh, tickets, maintained):
     for _ in range(5):
         await refused(mesh, limits={"cooldown_seconds": 1})
-        await later(mesh, 11)
+        await later(mesh, 300)
     assert len(notes(tickets)) == 1
 
 
@@ -476,12 +476,24 @@ async def test_a_run_that_was_refused_for_a_moment_only_is_in_the_ticket_as_its_
     assert f"Plan of failover {plan['id']}" in note
 
 
-async def test_a_plan_that_somebody_else_made_meanwhile_hides_no_refusal(mesh, tickets, maintained):
+@pytest.mark.parametrize(("who", "reason"), [("alice", "another"), ("root", "drill")])
+async def test_another_plan_made_meanwhile_hides_no_refusal(mesh, tickets, maintained, who, reason):
     await refused(mesh)
     await maintain(mesh, False)
-    await mesh.planned(reason="another")
+    answer = await mesh.call(who, "POST", "/control/failovers", json={**PLAN, "reason": reason})
+    assert answer.status_code == 201
     await look(mesh, 10)
     assert [note.split(":")[0] for note in notes(tickets)] == ["Plan of failover fo-1", "Refused by its preflight"]
+
+
+async def test_the_same_plan_made_and_ended_before_hides_no_refusal(mesh, tickets):
+    plan = await mesh.planned()
+    await mesh.call("alice", "POST", f"/control/failovers/{plan['id']}/abort", json={"reason": "postponed"})
+    await later(mesh, 10)
+    await maintain(mesh)
+    await refused(mesh)
+    await look(mesh, 10)
+    assert "Refused by its preflight" in notes(tickets)[-1]
 
 
 async def test_a_run_that_never_stops_trying_is_in_the_ticket_all_the_same(mesh, tickets, maintained):
@@ -503,16 +515,6 @@ async def test_a_ticket_is_not_flooded_with_refusals_and_other_tickets_get_their
     assert len(notes(tickets, "CHG-2")) == 1
 
 
-async def test_what_is_remembered_of_refusals_is_bounded(mesh, tickets, maintained):
-    for n in range(300):
-        await refused(mesh, change_ticket=f"CHG-{n + 1000}")
-    await look(mesh, 10)
-    for _ in range(310):
-        await look(mesh)
-    asked = [number for call, number in tickets.calls if call == "note"]
-    assert len(asked) == len(set(asked)) == 200
-
-
 async def test_one_refusal_at_a_time_so_that_no_failover_waits_for_them(mesh, tickets, maintained):
     for n in range(3):
         await refused(mesh, run_url=f"{RUN}{n}")
@@ -527,14 +529,12 @@ async def test_the_refusal_stands_while_the_ticket_system_is_down_and_is_told_on
     await look(mesh, 10)
     assert "ticket of a refused plan: tickets.example does not answer" in caplog.text
     tickets.failure = None
-    await look(mesh, 1)
-    assert notes(tickets) == []
     await look(mesh, 2)
     (note,) = notes(tickets)
     assert "tickets.example does not answer" in note
 
 
-async def test_the_note_of_a_refusal_is_tried_for_a_bounded_time(tmp_path):
+async def test_the_note_of_a_refusal_is_tried_for_a_bounded_time():
     async with mesh_with(give_up_seconds=600) as mesh:
         tickets = mesh.memory_tickets
         tickets.failure = DOWN
@@ -545,6 +545,27 @@ async def test_the_note_of_a_refusal_is_tried_for_a_bounded_time(tmp_path):
         tickets.failure = None
         await look(mesh, 301)
         assert (len(tickets.calls), notes(tickets)) == (calls, [])
+
+
+async def test_a_ticket_system_that_is_down_is_asked_for_a_refusal_ever_more_seldom(mesh, tickets, maintained):
+    await refused(mesh)
+    tickets.failure = DOWN
+    await look(mesh, 10)
+    for _ in range(31):
+        await look(mesh, 1)
+    assert [call for call, _ in tickets.calls].count("note") == 5, "after 2, 4, 8, 16 seconds"
+
+
+async def test_a_ticket_system_that_wants_patience_has_it_though_the_run_tries_again(mesh, tickets, maintained):
+    await refused(mesh)
+    tickets.failure = TicketUnavailable("busy", retry_after_seconds=100)
+    await later(mesh, 10)
+    tickets.failure = None
+    await refused(mesh)
+    await look(mesh, 70)
+    assert notes(tickets) == []
+    await look(mesh, 30)
+    assert len(notes(tickets)) == 1
 
 
 async def test_a_lost_answer_leaves_one_note_of_a_refusal(mesh, tickets, maintained):

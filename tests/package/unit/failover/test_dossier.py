@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 from tests.package.unit.failover import disasters
-from tests.package.unit.failover.support import NOW, REQUEST, a_plan, a_token, an_approval, at
+from tests.package.unit.failover.support import NOW, REQUEST, a_plan, a_refusal, a_token, an_approval, at
 
 from omnirelay.failover import ticket_notes, workflow
 from omnirelay.failover.approvals import decide
 from omnirelay.failover.dossier import Dossier, Posting, due, pause_seconds, posted
 from omnirelay.failover.record import ApprovalSource, Check, State, Verdict
-from omnirelay.failover.refusal import Refusal
 
 
 def approved():
@@ -20,14 +19,6 @@ def approved():
 
 def aborted():
     return workflow.abort(approved(), "alice", "postponed", at(3))
-
-
-def a_refusal(**changes):
-    checks = (
-        Check("target_lag", Verdict.FAIL, "7.000 s", "<= 5 s, known", "Wait."),
-        Check("versions", Verdict.PASS, ""),
-    )
-    return replace(Refusal(REQUEST, "us-east", checks, "alice", "", NOW), **changes)
 
 
 def test_a_new_plan_is_noted_and_linked():
