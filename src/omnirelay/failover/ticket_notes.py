@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from omnirelay.failover.dossier import Posting
 from omnirelay.failover.record import Approval, ApprovalSource, Failover, Mode, Verdict
+from omnirelay.failover.refusal import Refusal
 from omnirelay.failover.report import known, measured_loss_records, outage_text, timings
 from omnirelay.model.ticket import TicketNote
 
@@ -75,6 +76,30 @@ def end_note(failover: Failover, key: str, audit: tuple[int, int] | None, docume
     return _note(failover.id, key, lines)
 
 
+def refusal_note(refusal: Refusal) -> TicketNote:
+    request = refusal.request
+    failed = [check for check in refusal.checks if check.status is Verdict.FAIL]
+    lines = [
+        f"Refused by its preflight: {request.mode}, {refusal.source} → {request.target}. Nothing has begun.",
+        f"Namespaces: {', '.join(request.namespaces)}",
+        f"Reason: {request.reason or '-'}",
+        f"Requested by: {refusal.requested_by}",
+        f"Refused at: {refusal.at}",
+        *([f"Run: {refusal.run_url}"] if is_address(refusal.run_url) else []),
+        f"Digest of the checks: {refusal.digest}",
+        f"Checks: {len(failed)} of {len(refusal.checks)} fail",
+    ]
+    for check in failed:
+        required = f" (required: {check.limit})" if check.limit else ""
+        lines += [f"  {check.id}: {check.observed}{required}", *([f"    {check.hint}"] if check.hint else [])]
+    return _note(refusal.id, "refused", lines, "The run's output has all of it.")
+
+
+def is_address(run_url: str) -> bool:
+    """Whether people can be sent there: whoever plans may write anything."""
+    return run_url.startswith(("https://", "http://"))
+
+
 def link_title(failover: Failover) -> str:
     return f"Failover {failover.id}: {failover.source} → {failover.request.target}"
 
@@ -91,11 +116,11 @@ def _predicted_loss(failover: Failover) -> str:
     return f"{failover.plan.predicted_loss_records} records"
 
 
-def _note(failover_id: str, key: str, lines: Iterable[str]) -> TicketNote:
+def _note(failover_id: str, key: str, lines: Iterable[str], elsewhere: str = "The report has all of it.") -> TicketNote:
     sign = marker(failover_id, key)
     text = "\n".join(" ".join(line.splitlines())[:LONGEST_LINE] for line in lines)
     most = MOST_CHARACTERS - len(sign) - 2
     if len(text) > most:
-        more = "\n… The report has all of it."
+        more = f"\n… {elsewhere}"
         text = text[: most - len(more)] + more
     return TicketNote(sign, f"{text}\n\n{sign}")

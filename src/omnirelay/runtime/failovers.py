@@ -26,6 +26,7 @@ from omnirelay.failover.acknowledgement import acknowledgement
 from omnirelay.failover.modes import HOLDS_LOCK, is_open
 from omnirelay.failover.preflight import failed
 from omnirelay.failover.record import Approval, ApprovalSource, Check, DemotionToken, Failover, Mode, Request, State
+from omnirelay.failover.refusal import Refusal
 from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.routing import RoutingDocument
 from omnirelay.model.times import rfc3339
@@ -35,6 +36,7 @@ from omnirelay.runtime.audit import GROUP_OPERATIONS, Actor, Auditor, Deed
 from omnirelay.runtime.convoy import Convoy, Passenger
 from omnirelay.runtime.documents import CLUSTERS, FAILOVERS, LEASES, LOCKS, ROUTING, ROUTING_DOCUMENT
 from omnirelay.runtime.planning import MAX_NAMESPACES, Planner
+from omnirelay.runtime.refusals import Refusals
 from omnirelay.runtime.ticket_reader import TicketReader
 from omnirelay.runtime.view import MeshView
 
@@ -83,6 +85,7 @@ class Failovers:
         tickets: TicketReader | None = None,
     ) -> None:
         self.policy = policy
+        self.refusals = Refusals(clock)
         self._store = store
         self._planner = planner
         self._view = view
@@ -111,7 +114,8 @@ class Failovers:
     async def plan(self, request: Request, actor: Actor, run_url: str, dry_run: bool) -> tuple[Failover, bool]:
         """A plan with its preflight, and whether it is new. The same request finds the open plan that it made before.
 
-        Raises ApprovalsBelowFloor, PreflightFailed with the checks when one fails; nothing is stored then.
+        Raises ApprovalsBelowFloor, PreflightFailed with the checks when one fails; nothing is stored then. Its change
+        ticket is told later, unless it was a dry run.
         """
         self.policy.require(request)
         await self._view.refresh()
@@ -125,6 +129,8 @@ class Failovers:
             await self._view.refresh()
             source, request = self._planner.resolve(request)
         checks = await self._planner.checks(request, source, reading)
+        if failed(checks) and not dry_run and reading.configured and request.change_ticket:
+            self.refusals.add(Refusal(request, source, checks, actor.principal, run_url, self._now()))
         self._refuse_failed(checks)
         id = "" if dry_run else self._new_id(self._clock.wall_ms())
         failover = self._planner.make(id, request, source, checks, actor, run_url)

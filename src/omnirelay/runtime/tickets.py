@@ -2,7 +2,8 @@
 
 A failover never waits for its ticket. What the ticket is to hold follows from the failover's record
 (omnirelay.failover.dossier); each replicator that has a ticket source looks what is missing and posts it, one of them
-at a time, and what fails is tried again for a bounded time and stands as pending meanwhile.
+at a time, and what fails is tried again for a bounded time and stands as pending meanwhile. Of a plan that was refused
+there is no record: the replicator that refused it posts one note, from its memory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from omnirelay.errors import BadRequest, Conflict, NoTicketSource, OmniRelayError, TicketRefused
+from omnirelay.errors import BadRequest, Conflict, NoTicketSource, OmniRelayError, TicketNotFound, TicketRefused
 from omnirelay.failover import dossier as dossiers
 from omnirelay.failover import report, ticket_notes
 from omnirelay.failover.acknowledgement import noticed
@@ -98,6 +99,10 @@ class TicketDesk:
                 await self._serve(self._duty, failover)
             except OmniRelayError as error:
                 _log.warning("ticket of failover %s: %s", failover.id, error.message)
+        try:
+            await self._tell_of_refusal(self._duty)
+        except OmniRelayError as error:
+            _log.warning("ticket of a refused plan: %s", error.message)
 
     async def ask_for(
         self, failover_id: str, change_ticket: str, actor: Actor, dry_run: bool
@@ -249,11 +254,42 @@ class TicketDesk:
 
     def _run_url(self, failover: Failover) -> str:
         """The run, where whoever began it has named it; else the failover in the control API."""
-        if failover.run_url.startswith(("https://", "http://")):
+        if ticket_notes.is_address(failover.run_url):
             return failover.run_url
         descriptor = self._view.clusters.get(failover.request.target) or self._view.clusters.get(self._cluster)
         control = descriptor.endpoints.control if descriptor else ""
         return f"{control.rstrip('/')}/control/failovers/{failover.id}"
+
+    # --- refused plans -------------------------------------------------------------------------------------------
+
+    async def _tell_of_refusal(self, duty: TicketDuty) -> None:
+        """Of one at a time: failovers come first."""
+        waiting = self._failovers.refusals.due()
+        if waiting is None:
+            return
+        refusal = waiting.refusal
+        number = refusal.request.change_ticket
+        if refusal.overtaken(self._view.failovers.values()):
+            waiting.settled = True
+            return
+        try:
+            await guarded(duty.source.note(number, ticket_notes.refusal_note(refusal)))
+        except OmniRelayError as error:
+            if isinstance(error, TicketNotFound | TicketRefused):  # the same note again would be refused again
+                waiting.settled = True
+            else:
+                asked_for = error.details.get("retry_after_seconds")
+                self._failovers.refusals.put_off(waiting, asked_for, duty.give_up_seconds)
+            raise
+        waiting.settled = True
+        deed = Deed(
+            "ticket.posted",
+            f"tickets/{refusal.id}",
+            change_ticket=number,
+            run_url=refusal.run_url,
+            after={"refused": refusal.digest},
+        )
+        await self._auditor.commit([], [], self._actor, deed)
 
     # --- approvals -----------------------------------------------------------------------------------------------
 

@@ -157,6 +157,26 @@ def test_a_ticket_that_does_not_allow_it_ends_the_run_before_anything_is_begun(
     assert newest_id(playbooks.mesh) == before
 
 
+def test_a_run_that_its_preflight_refuses_is_in_its_ticket_and_its_rehearsal_is_not(
+    playbooks: Playbooks, servicenow: ServiceNowServer
+) -> None:
+    mesh = playbooks.mesh
+    servicenow.open("CHG-350", ends_ms=1)
+    url = "https://awx.example/#/jobs/350"
+    before = newest_id(mesh)
+    asked = {"mesh_target": passive(mesh), "mesh_change_ticket": "CHG-350", "mesh_run_url": url}
+    assert playbooks.run(FQCN, "--check", mesh_reason="rehearsal", **asked).status != 0
+    done = playbooks.run(FQCN, mesh_reason="for real", **asked)
+    assert done.status != 0
+    note = told(servicenow, "CHG-350", "Refused by its preflight")
+    for part in ("Reason: for real", "operator/alice", f"Run: {url}", "Its window is over"):
+        assert part in note
+    assert re.search(r"^Digest of the checks: sha256:[0-9a-f]{64}$", note, re.MULTILINE)
+    assert servicenow.notes("CHG-350") == [note]
+    assert newest_id(mesh) == before
+    assert_no_secret(servicenow, mesh, "CHG-350", done)
+
+
 def newest_id(mesh: LocalMesh) -> str:
     with mesh.control() as client:
         return max((failover["id"] for failover in client.failovers()), default="")

@@ -1,10 +1,12 @@
 """Change tickets through the API: read before a plan, filled in as it goes on, and asked for its approval."""
 
+import hashlib
 import json
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.package.unit.api.mesh import PLAN, Agents, LoopClock, Mesh, background, running_mesh
+from tests.package.unit.api.mesh import MEMBERS, PLAN, Agents, LoopClock, Mesh, background, running_mesh
+from tests.package.unit.failover.support import a_descriptor
 
 from omnirelay.errors import TicketCredentialsRefused, TicketRefused, TicketUnavailable
 from omnirelay.failover.record import Failover
@@ -12,6 +14,7 @@ from omnirelay.model.readers import Acknowledgement
 from omnirelay.model.ticket import TicketApproval
 from omnirelay.model.times import rfc3339
 from omnirelay.ports.tickets import TicketSource
+from omnirelay.runtime.documents import CLUSTERS
 from omnirelay.runtime.tickets import TicketDesk, TicketDuty
 from omnirelay.testing.memory_tickets import MemoryTickets
 
@@ -323,6 +326,287 @@ async def test_a_defect_of_an_adapter_does_not_end_the_desk(mesh, tickets, monke
     failover_id = (await mesh.planned())["id"]
     await look(mesh)
     assert "has a defect" in (await shown(mesh, failover_id))["ticket"]["problem"]
+
+
+# --- a plan that its preflight refuses ----------------------------------------------------------------------------
+
+RUN = "https://awx.example/#/jobs/7"
+
+
+@pytest.fixture
+async def maintained(mesh) -> None:
+    """eu-west cannot become active; ap-south can."""
+    await maintain(mesh)
+
+
+async def maintain(mesh: Mesh, maintenance: bool = True) -> None:
+    await mesh.put(CLUSTERS.key("eu-west"), CLUSTERS.encode(a_descriptor("eu-west", maintenance=maintenance)))
+
+
+async def later(mesh: Mesh, seconds: float) -> None:
+    """So much later every cluster still reports."""
+    await look(mesh, seconds)
+    for cluster in MEMBERS:
+        await mesh.report(cluster)
+    await mesh.view.refresh()
+
+
+def notes(tickets: MemoryTickets, number: str = "CHG-1") -> list[str]:
+    return list(tickets.kept[number].notes.values())
+
+
+async def test_a_refused_run_is_in_its_ticket_with_what_was_seen_and_what_to_do(mesh, tickets, maintained):
+    problem = await refused(mesh, run_url=RUN)
+    await look(mesh, 10)
+    assert mesh.view.failovers == {}
+    (note,) = notes(tickets)
+    for part in (
+        "Refused by its preflight: planned, us-east → eu-west",
+        "Namespaces: default, orders",
+        "Requested by: token/alice",
+        "Reason: drill",
+        f"Run: {RUN}",
+        "Checks: 1 of 16 fail",
+        "target_allowed: eu-west is in maintenance (required: not in maintenance)",
+        "End its maintenance first.",
+    ):
+        assert part in note
+    checks = json.dumps(problem["details"]["checks"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert f"Digest of the checks: sha256:{hashlib.sha256(checks.encode()).hexdigest()}" in note
+    assert tickets.kept["CHG-1"].links == {}
+
+
+async def test_the_note_of_a_refusal_is_on_record(mesh, tickets, maintained):
+    await refused(mesh, run_url=RUN)
+    await look(mesh, 10)
+    (entry,) = [e for e in await mesh.auditor.entries(0, 100) if e.action == "ticket.posted"]
+    assert (entry.actor, entry.change_ticket, entry.run_url) == ("cluster/us-east", "CHG-1", RUN)
+    assert entry.after["refused"] in notes(tickets)[0]
+
+
+async def test_a_ticket_that_refuses_the_plan_itself_is_told_why(mesh, tickets):
+    tickets.open("CHG-1", ends_ms=1)
+    await refused(mesh)
+    await look(mesh, 10)
+    (note,) = notes(tickets)
+    assert "change_ticket: CHG-1" in note
+    assert "Its window is over" in note
+
+
+async def test_a_refused_emergency_is_in_its_ticket(mesh, tickets):
+    await refused(mesh, mode="emergency", accept_data_loss=0)
+    await look(mesh, 10)
+    (note,) = notes(tickets)
+    assert "Refused by its preflight: emergency, us-east → eu-west" in note
+    assert "source_gone" in note
+
+
+async def test_a_refused_dry_run_leaves_nothing_in_the_ticket(mesh, tickets, maintained):
+    await refused(mesh, dry_run=True)
+    await look(mesh, 10)
+    assert notes(tickets) == []
+
+
+async def test_a_refused_run_without_ticket_asks_the_ticket_system_nothing(mesh, tickets, maintained):
+    await refused(mesh, change_ticket="")
+    await look(mesh, 10)
+    assert tickets.calls == []
+
+
+async def test_only_what_is_an_address_is_told_as_the_run(mesh, tickets, maintained):
+    await refused(mesh, run_url="javascript:alert(1)")
+    await look(mesh, 10)
+    assert "Run:" not in notes(tickets)[0]
+
+
+async def test_a_refusal_is_answered_before_the_ticket_is_written(mesh, tickets, maintained, monkeypatch):
+    async def never(number, note):
+        raise AssertionError("the caller waited for the ticket")
+
+    monkeypatch.setattr(tickets, "note", never)
+    assert (await refused(mesh))["code"] == "preflight_failed"
+    assert tickets.calls == [("read", "CHG-1")]
+
+
+async def test_a_run_that_tries_again_leaves_one_note_however_the_figures_move(mesh, tickets, maintained):
+    for _ in range(5):
+        await refused(mesh, limits={"cooldown_seconds": 1})
+        await later(mesh, 300)
+    assert len(notes(tickets)) == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"run_url": RUN}, {"namespaces": ["orders"]}, {"mode": "emergency", "accept_data_loss": 0}]
+)
+async def test_another_refused_run_has_a_note_of_its_own(mesh, tickets, maintained, changes):
+    await refused(mesh)
+    await look(mesh, 10)
+    await refused(mesh, **changes)
+    for _ in range(2):
+        await look(mesh, 10)
+    assert len(notes(tickets)) == 2
+
+
+async def test_other_checks_that_fail_have_a_note_of_their_own(mesh, tickets, maintained):
+    await refused(mesh)
+    await later(mesh, 10)
+    await mesh.report("eu-west", disk_free_bytes=1)
+    await refused(mesh)
+    await look(mesh, 10)
+    assert ["1 of 16 fail" in notes(tickets)[0], "2 of 16 fail" in notes(tickets)[1]] == [True, True]
+
+
+async def test_the_same_run_long_after_has_a_note_of_its_own(mesh, tickets, maintained):
+    await refused(mesh)
+    await later(mesh, 10)
+    await later(mesh, 600)
+    await refused(mesh)
+    await look(mesh, 10)
+    assert len(notes(tickets)) == 2
+
+
+async def test_a_run_that_was_refused_for_a_moment_only_is_in_the_ticket_as_its_plan(mesh, tickets, maintained):
+    for _ in range(10):
+        await refused(mesh)
+        await later(mesh, 3)
+    await maintain(mesh, False)
+    plan = await mesh.planned()
+    await look(mesh, 10)
+    (note,) = notes(tickets)
+    assert f"Plan of failover {plan['id']}" in note
+
+
+@pytest.mark.parametrize(("who", "reason"), [("alice", "another"), ("root", "drill")])
+async def test_another_plan_made_meanwhile_hides_no_refusal(mesh, tickets, maintained, who, reason):
+    await refused(mesh)
+    await maintain(mesh, False)
+    answer = await mesh.call(who, "POST", "/control/failovers", json={**PLAN, "reason": reason})
+    assert answer.status_code == 201
+    await look(mesh, 10)
+    assert [note.split(":")[0] for note in notes(tickets)] == ["Plan of failover fo-1", "Refused by its preflight"]
+
+
+async def test_the_same_plan_made_and_ended_before_hides_no_refusal(mesh, tickets):
+    plan = await mesh.planned()
+    await mesh.call("alice", "POST", f"/control/failovers/{plan['id']}/abort", json={"reason": "postponed"})
+    await later(mesh, 10)
+    await maintain(mesh)
+    await refused(mesh)
+    await look(mesh, 10)
+    assert "Refused by its preflight" in notes(tickets)[-1]
+
+
+async def test_a_run_that_never_stops_trying_is_in_the_ticket_all_the_same(mesh, tickets, maintained):
+    for _ in range(21):
+        await refused(mesh)
+        await later(mesh, 3)
+    assert len(notes(tickets)) == 1
+
+
+async def test_a_ticket_is_not_flooded_with_refusals_and_other_tickets_get_theirs(mesh, tickets, maintained):
+    for n in range(40):
+        await refused(mesh, run_url=f"{RUN}{n}")
+    tickets.open("CHG-2")
+    await refused(mesh, change_ticket="CHG-2")
+    await look(mesh, 10)
+    for _ in range(60):
+        await look(mesh)
+    assert len(notes(tickets)) == 20
+    assert len(notes(tickets, "CHG-2")) == 1
+
+
+async def test_one_refusal_at_a_time_so_that_no_failover_waits_for_them(mesh, tickets, maintained):
+    for n in range(3):
+        await refused(mesh, run_url=f"{RUN}{n}")
+    await look(mesh, 10)
+    assert len(notes(tickets)) == 1
+
+
+async def test_the_refusal_stands_while_the_ticket_system_is_down_and_is_told_once_it_is_back(mesh, tickets, caplog):
+    tickets.failure = DOWN
+    problem = await refused(mesh)
+    assert problem["details"]["failed"] == "change_ticket"
+    await look(mesh, 10)
+    assert "ticket of a refused plan: tickets.example does not answer" in caplog.text
+    tickets.failure = None
+    await look(mesh, 2)
+    (note,) = notes(tickets)
+    assert "tickets.example does not answer" in note
+
+
+async def test_the_note_of_a_refusal_is_tried_for_a_bounded_time():
+    async with mesh_with(give_up_seconds=600) as mesh:
+        tickets = mesh.memory_tickets
+        tickets.failure = DOWN
+        await refused(mesh)
+        for _ in range(20):
+            await look(mesh, 301)
+        calls = len(tickets.calls)
+        tickets.failure = None
+        await look(mesh, 301)
+        assert (len(tickets.calls), notes(tickets)) == (calls, [])
+
+
+async def test_a_ticket_system_that_is_down_is_asked_for_a_refusal_ever_more_seldom(mesh, tickets, maintained):
+    await refused(mesh)
+    tickets.failure = DOWN
+    await look(mesh, 10)
+    for _ in range(31):
+        await look(mesh, 1)
+    assert [call for call, _ in tickets.calls].count("note") == 5, "after 2, 4, 8, 16 seconds"
+
+
+async def test_a_ticket_system_that_wants_patience_has_it_though_the_run_tries_again(mesh, tickets, maintained):
+    await refused(mesh)
+    tickets.failure = TicketUnavailable("busy", retry_after_seconds=100)
+    await later(mesh, 10)
+    tickets.failure = None
+    await refused(mesh)
+    await look(mesh, 70)
+    assert notes(tickets) == []
+    await look(mesh, 30)
+    assert len(notes(tickets)) == 1
+
+
+async def test_a_lost_answer_leaves_one_note_of_a_refusal(mesh, tickets, maintained):
+    await refused(mesh)
+    tickets.lost_answer = DOWN
+    await look(mesh, 10)
+    await look(mesh, 5)
+    assert [call for call, _ in tickets.calls].count("note") == 2
+    assert len(notes(tickets)) == 1
+
+
+@pytest.mark.parametrize("error", [TicketRefused("it is closed for good"), None], ids=["refused", "unknown"])
+async def test_a_ticket_that_does_not_take_the_note_of_a_refusal_is_not_asked_again(
+    mesh, tickets, maintained, error, monkeypatch, caplog
+):
+    if error:
+
+        async def closed(number, note):
+            tickets.calls.append(("note", number))
+            raise error
+
+        monkeypatch.setattr(tickets, "note", closed)
+    else:
+        tickets.kept.clear()
+    await refused(mesh)
+    for _ in range(4):
+        await look(mesh, 301)
+    assert [call for call, _ in tickets.calls].count("note") == 1
+    assert "ticket of a refused plan: " in caplog.text
+
+
+async def test_a_defect_of_an_adapter_does_not_end_the_desk_over_a_refusal(mesh, tickets, maintained, monkeypatch):
+    async def broken(number, note):
+        raise KeyError("surprise")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tickets, "note", broken)
+        await refused(mesh)
+        await look(mesh, 10)
+    await look(mesh, 5)
+    assert len(notes(tickets)) == 1
 
 
 # --- later ----------------------------------------------------------------------------------------------------------

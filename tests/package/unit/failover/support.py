@@ -4,7 +4,19 @@ from dataclasses import replace
 
 from omnirelay.failover import planned, workflow
 from omnirelay.failover.evidence import ClusterReport, Evidence, LeaseClaim, LinkReport, PeerReport, Probe
-from omnirelay.failover.record import Approval, Barrier, DemotionToken, Failover, Limits, Mode, Request, State
+from omnirelay.failover.record import (
+    Approval,
+    Barrier,
+    Check,
+    DemotionToken,
+    Failover,
+    Limits,
+    Mode,
+    Request,
+    State,
+    Verdict,
+)
+from omnirelay.failover.refusal import Refusal
 from omnirelay.model.descriptor import ClusterDescriptor, Endpoints
 from omnirelay.model.lag import Lag, ReplicationStatus
 from omnirelay.model.routing import Ownership, Route, RoutingDocument
@@ -62,6 +74,14 @@ def a_failover(id: str = "fo-1", state: State = State.APPROVED, **changes: objec
 
 def an_approval(failover: Failover, principal: str = "bob", decision: str = "approve") -> Approval:
     return Approval(principal, decision, failover.plan.hash, NOW)
+
+
+def a_refusal(**changes: object) -> Refusal:
+    checks = (
+        Check("target_lag", Verdict.FAIL, "7.000 s", "<= 5 s, known", "Wait."),
+        Check("versions", Verdict.PASS, ""),
+    )
+    return replace(Refusal(REQUEST, "us-east", checks, "alice", "", NOW), **changes)
 
 
 def a_token(failover: Failover, **changes: object) -> DemotionToken:

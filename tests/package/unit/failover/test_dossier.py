@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.package.unit.failover import disasters
-from tests.package.unit.failover.support import NOW, REQUEST, a_plan, a_token, an_approval, at
+from tests.package.unit.failover.support import NOW, REQUEST, a_plan, a_refusal, a_token, an_approval, at
 
 from omnirelay.failover import ticket_notes, workflow
 from omnirelay.failover.approvals import decide
@@ -103,6 +103,9 @@ def test_a_note_ends_with_its_marker_and_no_two_have_the_same():
         ticket_notes.end_note(failover, "finished", (3, 9), []),
         ticket_notes.end_note(failover, "verify_failed", (3, 9), []),
         ticket_notes.plan_note(replace(failover, id="fo-2")),
+        ticket_notes.refusal_note(a_refusal()),
+        ticket_notes.refusal_note(a_refusal(at=at(1))),
+        ticket_notes.refusal_note(a_refusal(requested_by="bob")),
     ]
     assert all(note.text.endswith(f"\n\n{note.marker}") for note in notes)
     assert len({note.marker for note in notes}) == len(notes)
@@ -142,6 +145,38 @@ def test_no_note_is_too_long_for_a_ticket_however_long_its_parts_are():
     assert len(note.text) <= 3900
     assert note.text.endswith(note.marker)
     assert "The report has all of it." in note.text
+
+
+def test_the_note_of_a_refusal_says_nothing_where_nothing_is_known():
+    checks = (Check("source_gone", Verdict.FAIL, "it lives"),)
+    lines = ticket_notes.refusal_note(a_refusal(checks=checks)).text.splitlines()
+    assert lines[-3:-1] == ["  source_gone: it lives", ""]
+    assert not [line for line in lines if line.startswith("Run:")]
+
+
+def test_the_note_of_a_refusal_keeps_digest_and_marker_however_much_failed():
+    checks = tuple(Check(f"check_{n}", Verdict.FAIL, "x" * 5000, "y", "z" * 5000) for n in range(50))
+    refusal = a_refusal(checks=checks)
+    note = ticket_notes.refusal_note(refusal)
+    assert len(note.text) <= 3900
+    assert note.text.endswith(f"The run's output has all of it.\n\n{note.marker}")
+    assert refusal.digest in note.text
+
+
+def test_a_refusal_is_the_same_again_whatever_was_measured_meanwhile_and_another_by_what_was_asked_or_fails():
+    refusal = a_refusal()
+    lag, versions = refusal.checks
+    assert a_refusal(at=at(1), checks=(replace(lag, observed="8.000 s"), versions)).kind == refusal.kind
+    others = [
+        a_refusal(checks=(lag, replace(versions, status=Verdict.FAIL))),
+        a_refusal(requested_by="bob"),
+        a_refusal(run_url="https://awx.example/#/jobs/8"),
+        *(
+            a_refusal(request=replace(REQUEST, **changes))
+            for changes in ({"target": "ap-south"}, {"namespaces": ("orders",)}, {"change_ticket": "CHG-2"})
+        ),
+    ]
+    assert len({refusal.kind, *(other.kind for other in others)}) == len(others) + 1
 
 
 def test_what_people_typed_cannot_pass_for_another_line_or_marker():
