@@ -12,10 +12,10 @@ module: awx_approval
 short_description: Record an approval that was given in AWX
 description:
   - Tells the control plane who has approved a plan in the controller, as a node of a workflow behind an approval node.
-  - It reads the workflow job, its approval node and what its first node has made from the controller's API, and fails unless the node
-    C(approve) was approved, by a named user who did not start the workflow, by a known user, and stands behind the node C(prepare), whose
+  - It reads the workflow job, its nodes C(prepare) and C(approve) and their jobs from the controller's API, and nothing is recorded unless
+    C(approve) was approved, by a named user, who is not the known user that started the workflow; and it stands behind C(prepare), whose
     artifacts C(mesh_failover_id) and C(mesh_plan_hash) are exactly O(failover_id) and O(plan_hash).
-  - Which workflow job that is no option says. The controller sets E(JOB_ID) for each job, and knows of which workflow that job is a node; a job
+  - No option says which workflow job that is. The controller sets E(JOB_ID) for each job, and knows of which workflow that job is a node. A job
     that was started by itself is refused.
   - Where the controller is, and a token of somebody who may read all this, come from E(CONTROLLER_HOST), E(CONTROLLER_OAUTH_TOKEN) and
     E(CONTROLLER_VERIFY_SSL), which its own type of credential sets. O(timeout), O(retries) and O(deadline) hold there too; the deadline for

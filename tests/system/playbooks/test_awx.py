@@ -400,7 +400,7 @@ NOT_APPROVED: dict[str, tuple[dict[str, Any], str]] = {
     "forged": ({"status": "pending", "by": "", **FORGED}, "not successful"),
     "foreign workflow": ({"made": {}}, "prepared no plan"),
     "another plan": ({"made": OTHER_PLAN}, "prepared failover fo-another"),
-    "by itself": ({"by_itself": True}, "no node of a workflow"),
+    "by itself": ({"by_itself": True}, "not approved: this run is no node"),
     "no hash": ({"mesh_plan_hash": ""}, "plan_hash"),
 }
 """How the job was run, and why it says that nothing is approved."""

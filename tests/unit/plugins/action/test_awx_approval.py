@@ -219,9 +219,15 @@ def no_nodes(controller):
     controller.nodes[:] = []
 
 
-FOREIGN = [
-    without_prepare, without_approval, approved_before_the_plan, another_way_to_the_approval, two_approvals, more_than_was_read, no_nodes
-]
+FOREIGN = (
+    without_prepare,
+    without_approval,
+    approved_before_the_plan,
+    another_way_to_the_approval,
+    two_approvals,
+    more_than_was_read,
+    no_nodes,
+)
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
@@ -254,13 +260,13 @@ def test_controller_that_cannot_be_asked(record, controller, monkeypatch, name, 
     assert not controller.calls
 
 
-def test_address_without_a_scheme_is_https(monkeypatch):
+def test_address_without_a_scheme_is_https():
     reader = _controller.Controller(dict(CONTROLLER_HOST="controller.example.net/", CONTROLLER_OAUTH_TOKEN=TOKEN), 1, 1, 0)
     assert reader._address == "https://controller.example.net"
 
 
 @pytest.mark.parametrize("said, checked", [("", True), ("true", True), ("True", True), ("false", False), ("False", False)])
-def test_certificates_are_checked_unless_the_credential_says_otherwise(monkeypatch, said, checked):
+def test_certificates_are_checked_unless_the_credential_says_otherwise(said, checked):
     environment = dict(CONTROLLER_HOST="controller.example.net", CONTROLLER_OAUTH_TOKEN=TOKEN, CONTROLLER_VERIFY_SSL=said)
     assert _controller.Controller(environment, 1, 1, 0)._request.validate_certs is checked
 
@@ -293,5 +299,6 @@ def test_what_is_no_controller(record, controller, body):
 
 def test_silent_controller_costs_no_more_than_the_deadline(record, controller, monkeypatch):
     monkeypatch.setattr(_controller, "time", mock.Mock(monotonic=iter(range(0, 1000, 40)).__next__))
-    assert code(record(deadline=30)) == "unreachable"
+    result = record(deadline=30)
+    assert code(result) == "unreachable" and "no time left" in result["msg"]
     assert not controller.calls
