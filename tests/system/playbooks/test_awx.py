@@ -282,8 +282,8 @@ def test_namespaces_are_those_that_the_survey_was_told(
 
 
 def test_a_survey_may_be_left_empty_where_nothing_is_required(jobs: Jobs) -> None:
-    """As a newer controller says so: null. In check mode, for nothing is wrong with the active cluster."""
-    given = {"mesh_target": passive(jobs.playbooks.mesh), "mesh_accept_data_loss": 0, "mesh_reason": "look"}
+    """As a newer controller says it: null. With broken glass, for the active cluster is well."""
+    given = {"mesh_target": passive(jobs.playbooks.mesh), "mesh_break_glass": True, "mesh_reason": "look"}
     empty = {"mesh_change_ticket": None, "mesh_namespaces": None}
     done = jobs.playbooks.run("omnirelay.mesh.emergency_failover", "--check", **given, **empty)
     assert done.status == 0, done.output
