@@ -104,7 +104,6 @@ def by_hand(setup: SetUp) -> dict[str, dict[str, Any]]:
     templates = setup.controller.named("job_templates")
     nodes = {name: each for name, each in templates.items() if each["description"].startswith("Node")}
     assert {Path(each["playbook"]).stem for each in nodes.values()} == NODES
-    assert all(each["ask_variables_on_launch"] for each in nodes.values()), "what is handed on must be let in"
     return {name: each for name, each in templates.items() if name not in nodes}
 
 
@@ -117,7 +116,11 @@ def test_each_job_template_runs_a_wrapper_that_exists(made: SetUp) -> None:
         (play,) = yaml.safe_load(wrapper.read_text())
         assert play["ansible.builtin.import_playbook"] == f"omnirelay.mesh.{wrapper.stem}"
         assert (CHECKOUT / f"playbooks/{wrapper.name}").exists()
-        assert not template["ask_variables_on_launch"], "nothing but the survey's answers is let in"
+
+
+def test_nobody_sets_variables_of_a_job_they_start(made: SetUp) -> None:
+    """Surveys are answered, and a workflow hands on to its nodes: neither needs this, and it lets in all others."""
+    assert not any(each["ask_variables_on_launch"] for each in made.controller.named("job_templates").values())
 
 
 def test_each_survey_asks_for_variables_that_the_playbook_reads(made: SetUp) -> None:
@@ -201,14 +204,21 @@ class Jobs:
         self.count = 0
 
     def run(
-        self, template: str, answers: dict[str, Any], handed_on: dict[str, Any] | None = None, **environment: str
+        self,
+        template: str,
+        answers: dict[str, Any],
+        handed_on: dict[str, Any] | None = None,
+        left_empty: str | None = "",
+        **environment: str,
     ) -> Job:
-        """`answers`: to the survey, whose defaults are added; `handed_on`: what the nodes before have set."""
+        """`answers`: to the survey, whose defaults are added; `handed_on`: what the nodes before have set;
+        `left_empty`: what becomes of an optional text without an answer, null with a newer controller."""
         found = self.setup.controller.named("job_templates")[f"OmniRelay {template}"]
         questions = surveys(self.setup.controller, "job_templates")[found["name"]]
         assert set(answers) <= {question["variable"] for question in questions}, "a survey takes no other answers"
         missing = {q["variable"] for q in questions if q["required"]} - set(answers)
         defaults = {q["variable"]: q["default"] for q in questions if "default" in q}
+        unanswered = {q["variable"]: left_empty for q in questions if q["type"] == "text" and not q["required"]}
         assert missing <= set(defaults), f"a controller does not start this without {missing}"
         self.count += 1
         folder = self.playbooks.directory / f"job{self.count}"
@@ -219,6 +229,7 @@ class Jobs:
         (folder / "project").symlink_to(CHECKOUT)
         given = {
             **json.loads(found["extra_vars"]),
+            **unanswered,
             **defaults,
             **answers,
             **(handed_on or {}),
@@ -259,6 +270,25 @@ def test_jobs_that_read_change_nothing_and_end_well(jobs: Jobs) -> None:
     assert active(mesh) == before
 
 
+@pytest.mark.parametrize("left_empty", ["", None])
+@pytest.mark.parametrize("answer", [{}, {"mesh_namespaces": " default, "}], ids=["everything", "one"])
+def test_namespaces_are_those_that_the_survey_was_told(
+    jobs: Jobs, answer: dict[str, str], left_empty: str | None
+) -> None:
+    answers = {"mesh_target": passive(jobs.playbooks.mesh), "mesh_change_ticket": "CHG-1", "mesh_reason": "look"}
+    job = jobs.run("Preflight", {**answers, **answer}, left_empty=left_empty)
+    assert job.status == "successful", job.output
+    assert "namespace      default: epoch" in job.output
+
+
+def test_a_survey_may_be_left_empty_where_nothing_is_required(jobs: Jobs) -> None:
+    """As a newer controller says it: null. With broken glass, for the active cluster is well."""
+    given = {"mesh_target": passive(jobs.playbooks.mesh), "mesh_break_glass": True, "mesh_reason": "look"}
+    empty = {"mesh_change_ticket": None, "mesh_namespaces": None}
+    done = jobs.playbooks.run("omnirelay.mesh.emergency_failover", "--check", **given, **empty)
+    assert done.status == 0, done.output
+
+
 def test_a_drill_from_a_survey_hands_on_its_verdict(jobs: Jobs) -> None:
     answers = {"mesh_target": passive(jobs.playbooks.mesh), "mesh_change_ticket": "CHG-1", "mesh_reason": "drill"}
     job = jobs.run("Drill", answers)
@@ -293,28 +323,48 @@ def prepared(playbooks: Playbooks) -> Iterator[dict[str, Any]]:
             client.step(planned["id"], "abort", reason="the test is over")
 
 
-def decided(jobs: Jobs, prepared: dict[str, Any], status: str, by: str) -> Job:
-    """The node that records the approval, in a workflow that alice started."""
+def decided(
+    jobs: Jobs,
+    prepared: dict[str, Any],
+    status: str = "successful",
+    by: str = "carol",
+    starter: str = "alice",
+    made: dict[str, Any] | None = None,
+    by_itself: bool = False,
+    **forged: Any,
+) -> Job:
+    """The node that records the approval. `made`: what the first node of its workflow has handed on; `by_itself`: it
+    was started alone, and names a workflow; `forged`: variables that whoever started it has set."""
     controller = jobs.setup.controller
+
+    def person(role: str, name: str) -> dict[str, Any]:
+        return {role: {"username": name}} if name else {}
+
+    workflow = controller.add("workflow_jobs", {"summary_fields": person("created_by", starter)})
+    within = {"source_workflow_job": {"id": workflow["id"]}}
+    first = controller.add("jobs", {"status": "successful", "artifacts": prepared if made is None else made})
     approval = controller.add(
-        "workflow_approvals",
-        {"status": status, "summary_fields": {"approved_or_denied_by": {"username": by}} if by else {}},
+        "workflow_approvals", {"status": status, "summary_fields": person("approved_or_denied_by", by)}
     )
-    workflow = controller.add("workflow_jobs", {"summary_fields": {"created_by": {"username": "alice"}}})
-    node = {"workflow_job": workflow["id"], "identifier": "approve", "job": approval["id"]}
-    controller.add("workflow_job_nodes", node)
+    own = controller.add("jobs", {"status": "running", "summary_fields": {} if by_itself else within})
+    then: list[int] = []
+    for identifier, job in (("record", own), ("approve", approval), ("prepare", first)):
+        node = {"workflow_job": workflow["id"], "identifier": identifier, "job": job["id"], "success_nodes": then}
+        then = [controller.add("workflow_job_nodes", node)["id"]]
     pki = jobs.playbooks.mesh.pki
-    handed_on = {**prepared, "awx_workflow_job_id": workflow["id"]}
     with serving(controller) as url:
-        return jobs.run(
+        job = jobs.run(
             "Planned failover 2 record approval",
             {},
-            handed_on,
+            {**prepared, "awx_workflow_job_id": workflow["id"], **forged},
+            JOB_ID=str(own["id"]),
             CONTROLLER_HOST=url,
             CONTROLLER_OAUTH_TOKEN=TOKEN,
             OMNIRELAY_CERT=str(pki / f"{APPROVER}.crt"),
             OMNIRELAY_KEY=str(pki / f"{APPROVER}.key"),
         )
+    assert TOKEN not in job.output
+    return job
 
 
 def state(jobs: Jobs, prepared: dict[str, Any]) -> dict[str, Any]:
@@ -323,7 +373,7 @@ def state(jobs: Jobs, prepared: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_who_approved_in_the_controller_stands_in_the_plan(jobs: Jobs, prepared: dict[str, Any]) -> None:
-    job = decided(jobs, prepared, "successful", "carol")
+    job = decided(jobs, prepared)
     assert job.status == "successful", job.output
     assert job.handed_on["mesh_approved_by"] == "carol"
     seen = state(jobs, prepared)
@@ -331,22 +381,36 @@ def test_who_approved_in_the_controller_stands_in_the_plan(jobs: Jobs, prepared:
     (approval,) = seen["approvals"]
     assert "carol" in approval["comment"]
     assert approval["via"] == "awx"
-    assert TOKEN not in job.output
 
 
-@pytest.mark.parametrize(
-    ("status", "by", "why"),
-    [
-        ("successful", "alice", "Somebody else has to"),
-        ("successful", "", "does not say who approved"),
-        ("failed", "carol", "not successful"),
-        ("pending", "", "not successful"),
-    ],
-)
+FORGED = {
+    "mesh_decision": {"json": {"status": "successful"}},
+    "mesh_by": "bob",
+    "mesh_starter": "alice",
+    "mesh_recorded": {"failover": {"state": "approved"}, "approved_by": "bob"},
+}
+
+
+OTHER_PLAN = {"mesh_failover_id": "fo-another", "mesh_plan_hash": "sha256:another"}
+NOT_APPROVED: dict[str, tuple[dict[str, Any], str]] = {
+    "own": ({"by": "alice"}, "Somebody else has to"),
+    "nobody": ({"by": ""}, "does not say who approved"),
+    "unknown starter": ({"starter": ""}, "does not say who started"),
+    "denied": ({"status": "failed"}, "not successful"),
+    "forged": ({"status": "pending", "by": "", **FORGED}, "not successful"),
+    "foreign workflow": ({"made": {}}, "prepared no plan"),
+    "another plan": ({"made": OTHER_PLAN}, "prepared failover fo-another"),
+    "by itself": ({"by_itself": True}, "not approved: this run is no node"),
+    "no hash": ({"mesh_plan_hash": ""}, "plan_hash"),
+}
+"""How the job was run, and why it says that nothing is approved."""
+
+
+@pytest.mark.parametrize(("run", "why"), NOT_APPROVED.values(), ids=NOT_APPROVED)
 def test_what_no_second_person_approved_is_not_approved(
-    jobs: Jobs, prepared: dict[str, Any], status: str, by: str, why: str
+    jobs: Jobs, prepared: dict[str, Any], run: dict[str, Any], why: str
 ) -> None:
-    job = decided(jobs, prepared, status, by)
+    job = decided(jobs, prepared, **run)
+    assert state(jobs, prepared)["state"] == "awaiting_approval"
     assert job.status == "failed"
     assert why in " ".join(job.output.split()), job.output
-    assert state(jobs, prepared)["state"] == "awaiting_approval"

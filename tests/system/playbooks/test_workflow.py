@@ -96,6 +96,18 @@ def test_another_plan_than_the_one_that_was_prepared_is_not_executed(playbooks: 
     abort(playbooks, failover_id)
 
 
+def test_another_plan_does_not_abort_what_another_run_has_drained(playbooks: Playbooks) -> None:
+    failover_id = prepared(playbooks)
+    approve(playbooks.mesh, failover_id)
+    with playbooks.mesh.control() as client:
+        client.step(failover_id, "drain")
+    done = playbooks.run(EXECUTE, mesh_failover_id=failover_id, mesh_plan_hash="sha256:another")
+    assert done.status != 0
+    assert "the one that was prepared is sha256:another" in done.output
+    assert state(playbooks, failover_id) == "drained"
+    abort(playbooks, failover_id)
+
+
 def test_nothing_is_finished_before_the_promotion_and_nothing_is_undone_for_it(playbooks: Playbooks) -> None:
     failover_id = prepared(playbooks)
     done = playbooks.run(FINISH, mesh_failover_id=failover_id)

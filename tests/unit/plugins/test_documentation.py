@@ -52,12 +52,12 @@ def test_options(name):
     compare(documented_options(name), load("modules", name).SPEC["argument_spec"])
 
 
-@pytest.mark.parametrize("name", ["approval", "failover_wait"])
+@pytest.mark.parametrize("name", ["approval", "awx_approval", "failover_wait"])
 def test_options_of_what_is_an_action_plugin_only(name):
     compare(documented_options(name), load("action", name).SPEC["argument_spec"])
 
 
-@pytest.mark.parametrize("name", [*MODULES, "approval", "failover_wait"])
+@pytest.mark.parametrize("name", [*MODULES, "approval", "awx_approval", "failover_wait"])
 def test_what_can_change_anything_shows_a_diff(name):
     module = load("modules", name)
     attributes = yaml.safe_load(module.DOCUMENTATION)["attributes"]
@@ -88,7 +88,7 @@ def test_every_module_is_in_the_action_group():
     group = yaml.safe_load(read("meta/runtime.yml"))["action_groups"]["mesh"]
     names = sorted(name[:-3] for name in os.listdir(os.path.join(ROOT, "plugins/modules")) if name.endswith(".py"))
     assert group == names
-    assert set(names) == {*MODULES, "approval", "failover_wait"}, "each module is in the tests of this file"
+    assert set(names) == {*MODULES, "approval", "awx_approval", "failover_wait"}, "each module is in the tests of this file"
     for name in names:
         assert "omnirelay.mesh.attributes" in yaml.safe_load(load("modules", name).DOCUMENTATION)["extends_documentation_fragment"]
 
