@@ -143,10 +143,17 @@ def test_a_report_that_cannot_be_saved_is_refused_before_anything_begins(
 def test_a_report_that_cannot_be_saved_any_more_hides_no_verdict_and_a_long_problem_is_no_obstacle(
     playbooks: Playbooks,
 ) -> None:
-    """Its directory goes after the first look, and the failover fails for a reason that no record can hold in full."""
+    """Its directory goes after the first look; nobody approves, and what mends says more than a record can hold."""
     mesh, home = playbooks.mesh, active(playbooks.mesh)
     reports = playbooks.directory / "new"
-    given = {"mesh_target": passive(mesh), **TICKET, "mesh_approval_mode": "x" * 3000}
+    given = {
+        **TICKET,
+        "mesh_target": passive(mesh),
+        "mesh_approval_mode": "api",
+        "mesh_approval_timeout": 1,
+        "mesh_drill_fault": ["true"],
+        "mesh_drill_mend": [sys.executable, "-c", "import sys; sys.exit('x' * 3000)"],
+    }
     with playbooks.start(FQCN, mesh_drill_directory=str(reports), **given) as running:
         running.until("Steady state before")
         reports.rmdir()
