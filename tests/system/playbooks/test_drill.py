@@ -140,6 +140,18 @@ def test_a_report_that_cannot_be_saved_is_refused_before_anything_begins(
     assert state_of(playbooks.mesh) == before
 
 
+def test_an_earlier_report_that_cannot_be_read_is_found_before_anything_begins(playbooks: Playbooks) -> None:
+    """It is wanted for the trend, when everything has moved and the verdict is due."""
+    before = state_of(playbooks.mesh)
+    reports = playbooks.directory / "drills"
+    reports.mkdir()
+    (reports / "drill-fo-20261123-120813-7f3a.json").write_text('{"half')
+    done = drill(playbooks, mesh_target=passive(playbooks.mesh))
+    assert done.status != 0
+    assert "Steady state before" not in done.output, "it was found too late"
+    assert state_of(playbooks.mesh) == before
+
+
 def test_a_report_that_cannot_be_saved_any_more_hides_no_verdict_and_a_long_problem_is_no_obstacle(
     playbooks: Playbooks,
 ) -> None:
