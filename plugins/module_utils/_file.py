@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import filecmp
 import os
 import tempfile
@@ -34,6 +35,41 @@ def save(dest, fill, check_mode):
                 os.unlink(draft)
     except OSError as error:
         raise not_saved(error) from error
+
+
+def prepare(dest, check_mode):
+    """Makes the directory that C(dest) will be saved in, and tries whether a file can be. Whether it had to be made.
+
+    In check mode nothing is made or tried: what is there already, and who may write to it, say what would happen.
+    """
+    directory = os.path.dirname(os.path.abspath(dest))
+    missing = not os.path.isdir(directory)
+    try:
+        if os.path.isdir(dest):
+            raise _os_error(errno.EISDIR, dest)
+        if check_mode:
+            _foresee(directory)
+        else:
+            os.makedirs(directory, mode=0o750, exist_ok=True)
+            handle, draft = tempfile.mkstemp(dir=directory)
+            os.close(handle)
+            os.unlink(draft)
+    except OSError as error:
+        raise not_saved(error) from error
+    return missing
+
+
+def _foresee(directory):
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    if not os.path.isdir(directory):
+        raise _os_error(errno.ENOTDIR, directory)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise _os_error(errno.EACCES, directory)
+
+
+def _os_error(number, path):
+    return OSError(number, os.strerror(number), path)
 
 
 def text_of(path):

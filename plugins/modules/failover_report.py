@@ -11,23 +11,26 @@ short_description: Save the evidence of a failover
 description:
   - Reads what the control plane knows about a failover - who asked, who approved, each step with its time, measured outage
     and loss, digests, place in the audit chain - and saves it to a file if one is named.
+  - Before there is a failover, makes sure that its evidence can be saved, so that no failover ends with evidence that cannot.
 attributes:
   check_mode:
     support: full
-    details: Reads the report and compares, writes nothing.
+    details: Reads the report and compares, writes nothing. Without O(failover_id) it predicts from permissions.
   diff_mode:
     support: full
   idempotent:
     support: full
 options:
   failover_id:
-    description: The failover.
+    description:
+      - The failover.
+      - Without it nothing is read. The directory of O(dest) is made if it is missing, and the task fails if no file can be saved there.
     type: str
-    required: true
   dest:
     description:
-      - File to write, replaced at once or not at all. Its directory must exist.
+      - File to write, replaced at once or not at all. Its directory must exist when there is a O(failover_id).
       - Without it the report is only returned.
+      - One of O(failover_id) and O(dest) is needed.
     type: path
   format:
     description: V(json) is for programs, V(markdown) for a ticket.
@@ -45,6 +48,11 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
+- name: See before anything begins that the evidence can be saved
+  omnirelay.mesh.failover_report:
+    endpoint: https://control.us-east.example.net:8443
+    dest: /var/lib/evidence/failover.json
+
 - name: Keep the evidence
   omnirelay.mesh.failover_report:
     endpoint: https://control.us-east.example.net:8443
@@ -62,7 +70,7 @@ EXAMPLES = r"""
 RETURN = r"""
 report:
   description:
-    - The evidence. What a failover has too is documented with M(omnirelay.mesh.failover_info).
+    - The evidence, null if no failover was named. What a failover has too is documented with M(omnirelay.mesh.failover_info).
     - RV(ignore:timings) has the time of each step, null for one that was not taken, RV(ignore:measured_loss_records) the records that were lost, null while
       that is not known, RV(ignore:epochs) the epoch of each namespace before and after, RV(ignore:digests) the chain digest of each origin at the
       barrier, RV(ignore:audit) the numbers of the first and the last entry of the audit chain about it, and RV(ignore:readers) who has taken notice of
@@ -114,7 +122,7 @@ report:
       readers_behind: 0
       late: []
 content:
-  description: The same as O(format) says, byte for byte as saved.
+  description: The same as O(format) says, byte for byte as saved; null if no failover was named.
   returned: success
   type: str
 dest:
@@ -123,19 +131,19 @@ dest:
   type: str
   sample: /var/lib/evidence/fo-20261123-120813-7f3a.json
 sha256:
-  description: Digest of RV(content).
+  description: Digest of RV(content), null with it.
   returned: success
   type: str
   sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 diff:
-  description: What the file held and holds, empty if none was named.
+  description: What the file held and holds, empty if no file or no failover was named.
   returned: when diff mode is on
   type: dict
   sample:
     before: null
     after: '{"failover_id": "fo-20261123-120813-7f3a", "state": "completed"}'
 request_id:
-  description: Names the call in the replicator's log.
+  description: Names the call in the replicator's log, empty if no failover was named.
   returned: success
   type: str
   sample: 01JE9Q0Z4Q6V6W3C6C2E0J7V8M
@@ -180,20 +188,31 @@ import hashlib
 import json
 
 from ansible_collections.omnirelay.mesh.plugins.module_utils._diff import Difference
-from ansible_collections.omnirelay.mesh.plugins.module_utils._file import save, text_of
+from ansible_collections.omnirelay.mesh.plugins.module_utils._file import prepare, save, text_of
 from ansible_collections.omnirelay.mesh.plugins.module_utils._spec import mesh_spec
 from ansible_collections.omnirelay.mesh.plugins.module_utils._task import run_module
 
 SPEC = mesh_spec(
     dict(
-        failover_id=dict(type="str", required=True),
+        failover_id=dict(type="str"),
         dest=dict(type="path"),
         format=dict(type="str", choices=["json", "markdown"], default="json"),
-    )
+    ),
+    required_one_of=[("failover_id", "dest")],
 )
 
 
 def run(client, params, check_mode):
+    if params["failover_id"] is None:
+        return dict(
+            changed=prepare(params["dest"], check_mode),
+            report=None,
+            content=None,
+            dest=params["dest"],
+            sha256=None,
+            diff={},
+            request_id="",
+        )
     answer = client.get("failovers", params["failover_id"], "report")
     if params["format"] == "json":
         content = json.dumps(answer.body, indent=2, sort_keys=True) + "\n"

@@ -126,6 +126,58 @@ def test_a_drill_that_says_too_little_begins_nothing(playbooks: Playbooks, given
     assert state_of(playbooks.mesh) == before
 
 
+@pytest.mark.parametrize("arguments", [(), ("--check",)], ids=["run", "check"])
+def test_a_report_that_cannot_be_saved_is_refused_before_anything_begins(
+    playbooks: Playbooks, arguments: tuple[str, ...]
+) -> None:
+    before = state_of(playbooks.mesh)
+    in_the_way = playbooks.directory / "in-the-way"
+    in_the_way.write_text("a file, not a directory")
+    done = drill(playbooks, *arguments, mesh_target=passive(playbooks.mesh), mesh_drill_directory=str(in_the_way))
+    assert done.status != 0
+    assert "invalid_argument" in done.output
+    assert "Steady state before" not in done.output, "it was found too late"
+    assert state_of(playbooks.mesh) == before
+
+
+def test_an_earlier_report_that_cannot_be_read_is_found_before_anything_begins(playbooks: Playbooks) -> None:
+    """It is wanted for the trend, when everything has moved and the verdict is due."""
+    before = state_of(playbooks.mesh)
+    reports = playbooks.directory / "drills"
+    reports.mkdir()
+    (reports / "drill-fo-20261123-120813-7f3a.json").write_text('{"half')
+    done = drill(playbooks, mesh_target=passive(playbooks.mesh))
+    assert done.status != 0
+    assert "Steady state before" not in done.output, "it was found too late"
+    assert state_of(playbooks.mesh) == before
+
+
+def test_a_report_that_cannot_be_saved_any_more_hides_no_verdict_and_a_long_problem_is_no_obstacle(
+    playbooks: Playbooks,
+) -> None:
+    """Its directory goes after the first look; nobody approves, and what mends says more than a record can hold."""
+    mesh, home = playbooks.mesh, active(playbooks.mesh)
+    reports = playbooks.directory / "new"
+    given = {
+        **TICKET,
+        "mesh_target": passive(mesh),
+        "mesh_approval_mode": "api",
+        "mesh_approval_timeout": 1,
+        "mesh_drill_fault": ["true"],
+        "mesh_drill_mend": [sys.executable, "-c", "import sys; sys.exit('x' * 3000)"],
+    }
+    with playbooks.start(FQCN, mesh_drill_directory=str(reports), **given) as running:
+        running.until("Steady state before")
+        reports.rmdir()
+        done = running.finish()
+    assert done.status != 0
+    assert "The mesh is in steady state" in done.output[done.output.rindex("fatal: ") :], done.output
+    assert "Keep why it was not saved" in done.output
+    with mesh.control() as client:
+        newest = max(client.failovers(), key=lambda failover: failover["created_at"])
+    assert (newest["state"], len(newest["problem"]), active(mesh)) == ("aborted", 2000, home)
+
+
 def test_a_failover_that_a_fault_keeps_from_happening_is_undone_mended_and_reported(
     own_mesh: LocalMesh, tmp_path: Path
 ) -> None:

@@ -8,8 +8,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,6 +90,19 @@ def test_what_does_not_last_is_no_alert(source: ModuleType) -> None:
         assert alarms.look(clusters("stalled") if now % 10 else clusters(), float(now)) == []
 
 
+@pytest.mark.parametrize("hold", [5, 10])
+def test_an_alert_over_a_restart_is_the_same_one(source: ModuleType, hold: int) -> None:
+    """At the restart a condition has been told, or is about to be."""
+    seen = clusters("stalled")
+    stayed, left = (source.Alarms(lag_seconds=5, hold_seconds=hold) for _ in range(2))
+    before = [alarms.look(seen, 100.0) + alarms.look(seen, 106.0) for alarms in (stayed, left)]
+    assert before[0] == before[1]
+    restarted = source.Alarms(lag_seconds=5, hold_seconds=hold, kept=json.loads(json.dumps(left.keep())))
+    for later, now in ((seen, 112.0), (clusters(), 130.0), (seen, 140.0), (seen, 150.0)):
+        assert stayed.look(later, now) == restarted.look(later, now)
+    assert stayed.keep() == restarted.keep() != []
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -104,26 +117,35 @@ def arguments(mesh: LocalMesh, name: str = REQUESTER, **others: Any) -> dict[str
     }
 
 
-async def told(source: ModuleType, args: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """The first events; then the source is cancelled, as a rulebook that ends does, and leaves no connection open."""
+@asynccontextmanager
+async def listening(source: ModuleType, args: dict[str, Any]) -> AsyncIterator[Callable[[], Awaitable[dict[str, Any]]]]:
+    """Yields what awaits the next event. In the end the source is cancelled, as a rulebook that ends does, and leaves
+    no connection open."""
     queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     before = open_sockets()
     running = asyncio.create_task(source.main(queue, args))
-    events: list[dict[str, Any]] = []
+
+    async def following() -> dict[str, Any]:
+        getting = asyncio.create_task(queue.get())
+        await asyncio.wait([running, getting], return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done():
+            getting.cancel()
+            running.result()
+        return getting.result()
+
     try:
         async with asyncio.timeout(30):
-            while len(events) < count:
-                getting = asyncio.create_task(queue.get())
-                await asyncio.wait([running, getting], return_when=asyncio.FIRST_COMPLETED)
-                if not getting.done():
-                    getting.cancel()
-                    running.result()
-                events.append(getting.result())
-            return events
+            yield following
     finally:
         running.cancel()
         await asyncio.wait([running])
         await until_async(lambda: open_sockets() <= before, "its connections are closed")
+
+
+async def told(source: ModuleType, args: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The first events."""
+    async with listening(source, args) as following:
+        return [await following() for _ in range(count)]
 
 
 def open_sockets() -> set[str]:
@@ -151,17 +173,88 @@ async def test_nothing_is_missed_and_a_repeated_event_has_the_same_key(
     first = await asyncio.to_thread(plan, mesh, "first")
     with mesh.control() as client:
         begun = client.audit(limit=1)["head"]["number"] - 2
-    everything = await told(source, arguments(mesh, cursor=begun, cursor_file=str(kept)), 2)
+    async with listening(source, arguments(mesh, cursor=begun, cursor_file=str(kept))) as following:
+        everything = [await following() for _ in range(2)]
+        await until_async(lambda: int(kept.read_text()) == everything[-1]["number"], "the cursor is kept")
     assert [(event["failover_id"], event["action"]) for event in everything] == [
         (first, "failover.plan"), (first, "failover.abort"),
     ]  # fmt: skip
     again = await told(source, arguments(mesh, cursor=begun), 2)
     assert [event["key"] for event in again] == [event["key"] for event in everything]
     second = await asyncio.to_thread(plan, mesh, "while nobody listens")
-    if int(kept.read_text() if kept.exists() else 0) < everything[-1]["number"]:
-        kept.write_text(str(everything[-1]["number"]))  # it was cancelled before it could
     later = await told(source, arguments(mesh, cursor=0, cursor_file=str(kept)), 2)
-    assert second in {event["failover_id"] for event in later}
+    assert [event["failover_id"] for event in later] == [second] * 2
+
+
+async def test_what_happens_after_a_source_that_saw_nothing_is_not_missed(
+    source: ModuleType, mesh: LocalMesh, tmp_path: Path
+) -> None:
+    kept = tmp_path / "cursor"
+    async with listening(source, arguments(mesh, cursor_file=str(kept))):
+        await until_async(kept.exists, "it keeps where it begins")
+    failover_id = await asyncio.to_thread(plan, mesh, "while nobody listens")
+    later = await told(source, arguments(mesh, cursor_file=str(kept)), 2)
+    assert [event["failover_id"] for event in later] == [failover_id] * 2
+
+
+async def test_an_alert_of_a_mesh_goes_on_over_a_restart(source: ModuleType, mesh: LocalMesh, tmp_path: Path) -> None:
+    """Every lag is beyond the limit, until the limit is beyond every lag."""
+    args = arguments(mesh, cursor_file=str(tmp_path / "cursor"), hold_seconds=0)
+    alerts = tmp_path / "cursor.alerts"
+    async with listening(source, {**args, "lag_seconds": -1}) as following:
+        fired = await following()
+        await until_async(
+            lambda: alerts.exists() and any(each["firing"] for each in json.loads(alerts.read_text())), "it is kept"
+        )
+    async with listening(source, {**args, "lag_seconds": 3600}) as following:
+        over = await following()
+        while (over["alert"], over["cluster"], over["peer"]) != (fired["alert"], fired["cluster"], fired["peer"]):
+            over = await following()
+    assert fired["alert"] == "MeshReplicationLag"
+    assert (over["state"], over["key"]) == ("resolved", fired["key"].removesuffix("firing") + "resolved")
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+async def test_a_cursor_beyond_the_chain_ends_it(
+    source: ModuleType, mesh: LocalMesh, tmp_path: Path, from_file: bool
+) -> None:
+    """It waited for entries that nobody would ever write."""
+    kept = tmp_path / "cursor"
+    with mesh.control() as client:
+        beyond = client.audit(limit=1)["head"]["number"] + 1_000
+    if from_file:
+        kept.write_text(f"{beyond}\n")
+    args = arguments(mesh, cursor_file=str(kept)) if from_file else arguments(mesh, cursor=beyond)
+    with pytest.raises(source.SourceError, match=f"cursor is {beyond} and the audit chain ends with") as ended:
+        await told(source, args, 1)
+    assert (str(kept) if from_file else "set cursor to now") in str(ended.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "cursor", "why"),
+    [
+        ({"cursor": ""}, "now", "the number of an audit entry is expected"),
+        ({"cursor": "many"}, "now", "the number of an audit entry is expected"),
+        ({"cursor": "-1"}, "now", "the number of an audit entry is expected"),
+        ({}, "yesterday", "the number of an audit entry is expected"),
+        ({"cursor": "0", "cursor.alerts": '{"a'}, "now", "does not hold what this source has written"),
+        ({"cursor": "0", "cursor.alerts": '[{"alert": "x"}]'}, "now", "does not hold what this source has written"),
+    ],
+)
+async def test_what_was_kept_and_cannot_be_meant_is_refused(
+    source: ModuleType, mesh: LocalMesh, tmp_path: Path, files: dict[str, str], cursor: str, why: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(source.SourceError, match=why):
+        await told(source, arguments(mesh, cursor=cursor, cursor_file=str(tmp_path / "cursor")), 1)
+
+
+async def test_a_cursor_that_cannot_be_kept_is_found_at_the_start(
+    source: ModuleType, mesh: LocalMesh, tmp_path: Path
+) -> None:
+    with pytest.raises(source.SourceError, match="cannot be written"):
+        await told(source, arguments(mesh, cursor_file=str(tmp_path / "missing/cursor")), 1)
 
 
 async def test_an_identity_that_is_refused_ends_it(source: ModuleType, mesh: LocalMesh) -> None:

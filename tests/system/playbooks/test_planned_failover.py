@@ -167,3 +167,78 @@ def test_a_failure_before_promotion_is_undone_and_the_source_admits_writes(own_m
     assert (active(own_mesh), newest_epoch(own_mesh)) == ("us-east", 1)
     assert verdict.acknowledged > acknowledged, "writes went on after the undo"
     assert (verdict.lost, verdict.duplicated, verdict.reordered, verdict.consistent) == (0, 0, 0, True)
+
+
+# --- what is saved ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check",)], ids=["run", "check"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("planned_failover", "json"),
+        ("emergency_failover", "markdown"),
+        ("failback", "json"),
+        ("planned_failover_finish", "markdown"),
+    ],
+)
+def test_evidence_that_cannot_be_saved_is_refused_before_a_plan_is_made(
+    playbooks: Playbooks, name: str, kind: str, arguments: tuple[str, ...]
+) -> None:
+    before = state_of(playbooks.mesh)
+    in_the_way = playbooks.directory / "in-the-way"
+    in_the_way.write_text("a file, not a directory")
+    given = {"mesh_target": passive(playbooks.mesh), **TICKET, f"mesh_report_{kind}": str(in_the_way / "report")}
+    done = playbooks.run(f"omnirelay.mesh.{name}", *arguments, **given)
+    assert done.status != 0
+    assert "invalid_argument" in done.output
+    assert str(in_the_way) in done.output
+    assert "Preflight" not in done.output, "it was found too late"
+    assert state_of(playbooks.mesh) == before
+
+
+def test_a_missing_directory_of_the_evidence_is_made_and_in_check_mode_not(playbooks: Playbooks) -> None:
+    target, report = passive(playbooks.mesh), playbooks.directory / "new/below/report.json"
+    given = {"mesh_target": target, **TICKET, "mesh_report_json": str(report)}
+    assert playbooks.run(FQCN, "--check", **given).status == 0
+    assert not report.parent.parent.exists()
+    done = playbooks.run_deciding(FQCN, **given)
+    assert done.status == 0, done.output
+    assert json.loads(report.read_text())["state"] == "completed"
+
+
+def test_evidence_that_cannot_be_saved_any_more_hides_nothing_and_is_told_last(playbooks: Playbooks) -> None:
+    """Its directory goes while the gate waits."""
+    mesh, target = playbooks.mesh, passive(playbooks.mesh)
+    report = playbooks.directory / "new/report.json"
+
+    def approve_without_directory(failover_id: str) -> None:
+        report.parent.rmdir()
+        approve(mesh, failover_id)
+
+    done = playbooks.run_deciding(
+        FQCN, decide=approve_without_directory, mesh_target=target, mesh_report_json=str(report), **TICKET
+    )
+    assert active(mesh) == target
+    completed, lost = done.output.index(f"{target} is active since"), done.output.index("Its evidence was not saved")
+    assert done.output.index("See that the change ticket holds everything") < completed < lost
+    assert done.status != 0, "somebody counts on the file"
+
+
+def test_what_failed_is_the_failure_also_when_the_evidence_cannot_be_saved(playbooks: Playbooks) -> None:
+    """And a reason of any length ends up in the record: the run was undone, not refused for what it said."""
+    report = playbooks.directory / "new/report.json"
+    long = "x" * 3000
+    given = {"mesh_target": passive(playbooks.mesh), **TICKET, "mesh_reason": "too long a word"}
+    with playbooks.start(FQCN, mesh_report_json=str(report), mesh_approval_mode=long, **given) as running:
+        running.until("TASK [(1/6) Preflight]")
+        report.parent.rmdir()
+        done = running.finish()
+    assert done.status != 0
+    fatal = done.output.rindex("fatal: ")
+    assert "keeps nobody from writing" in done.output[fatal:]
+    assert "See that the change ticket holds everything" in done.output[fatal:]
+    found = newest(playbooks.mesh)
+    assert (found["reason"], found["state"]) == ("too long a word", "aborted")
+    assert found["problem"].startswith("The run failed at")
+    assert len(found["problem"]) == 2000

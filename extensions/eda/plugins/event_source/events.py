@@ -9,10 +9,14 @@ DOCUMENTATION = r"""
 ---
 short_description: Failovers and alerts of an OmniRelay mesh
 description:
-  - Reads the control API every few seconds. The audit chain numbers what happens to failovers, so its last number is a cursor, and what
-    happens while nobody listens is not missed. Alerts are conditions of links and clusters that last; each begins and ends once.
-  - Each event has a C(key) that is the same whenever the same thing is told again, after a restart for instance.
-  - Ends with an error when the control API refuses the identity, and when no endpoint has answered for O(give_up_after) seconds.
+  - Reads the control API every few seconds. The audit chain numbers what happens to failovers, so its last number is a cursor. Alerts are
+    conditions of links and clusters that last; each begins and ends once.
+  - With O(cursor_file) a restart goes on where the source was. What happened to failovers while nobody listened is told then. An alert
+    that holds before and after is the same one, and of one that is over, the end is told.
+  - Each event has a C(key) that is the same whenever the same thing is told again. Without O(cursor_file) a restart forgets since when
+    conditions hold, so that alerts are told again with another key; failovers keep theirs.
+  - Ends with an error when the control API refuses the identity, when no endpoint has answered for O(give_up_after) seconds, when the audit
+    chain ends before the cursor, and when O(cursor_file) cannot be read or written.
 options:
   endpoint:
     description: Control APIs, a list or a text with commas. Any cluster can answer. Also E(OMNIRELAY_ENDPOINT).
@@ -32,7 +36,9 @@ options:
     description: Number of the audit entry after which to begin, V(now) for the newest.
     default: now
   cursor_file:
-    description: File that keeps the cursor over restarts. It wins over O(cursor).
+    description:
+      - File that keeps the cursor over restarts, written from the start on. It wins over O(cursor).
+      - Beside it, the file of the same name with C(.alerts) behind it keeps since when conditions hold.
   lag_seconds:
     description: A lag longer than this is an alert.
     default: 5
@@ -61,6 +67,7 @@ EXAMPLES = r"""
 """
 
 import asyncio
+import json
 import os
 import ssl
 import time
@@ -116,11 +123,19 @@ def conditions(clusters: list[dict[str, Any]], lag_seconds: float) -> dict[tuple
 class Alarms:
     """Which conditions have lasted. Each episode gives one event when it has, and one when it is over."""
 
-    def __init__(self, lag_seconds: float, hold_seconds: float) -> None:
+    def __init__(self, lag_seconds: float, hold_seconds: float, kept: list[dict[str, Any]] | None = None) -> None:
         self._lag_seconds = lag_seconds
         self._hold_seconds = hold_seconds
-        self._since: dict[tuple[str, str, str], float] = {}
-        self._firing: dict[tuple[str, str, str], str] = {}
+        kept = kept or []
+        self._since: dict[tuple[str, str, str], float] = {(k["alert"], k["cluster"], k["peer"]): float(k["since"]) for k in kept}
+        self._firing = {(k["alert"], k["cluster"], k["peer"]) for k in kept if k["firing"]}
+
+    def keep(self) -> list[dict[str, Any]]:
+        """Each condition that holds, since when, and whether that was told: another process goes on with it."""
+        return [
+            {"alert": which[0], "cluster": which[1], "peer": which[2], "since": since, "firing": which in self._firing}
+            for which, since in sorted(self._since.items())
+        ]
 
     def look(self, clusters: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
         """The events of this reading. O(now): seconds, of one clock."""
@@ -130,20 +145,20 @@ class Alarms:
         for which, words in holding.items():
             since = self._since.setdefault(which, now)
             if which not in self._firing and now - since >= self._hold_seconds:
-                self._firing[which] = "%s/%d" % ("/".join(which), int(since))
+                self._firing.add(which)
                 events.append(self._event(which, "firing", words, active))
         for which in [each for each in self._since if each not in holding]:
-            del self._since[which]
             if which in self._firing:
                 events.append(self._event(which, "resolved", "it is over", active))
-                del self._firing[which]
+            self._firing.discard(which)
+            del self._since[which]
         return events
 
     def _event(self, which: tuple[str, str, str], state: str, words: str, active: set[str]) -> dict[str, Any]:
         alert, cluster, peer = which
         return {
             "type": "alert",
-            "key": "alert/%s/%s" % (self._firing[which], state),
+            "key": "alert/%s/%d/%s" % ("/".join(which), int(self._since[which]), state),
             "alert": alert,
             "cluster": cluster,
             "peer": peer,
@@ -212,29 +227,52 @@ async def main(queue: asyncio.Queue, args: dict[str, Any]) -> None:
     if not endpoints or not all(each.startswith(("https://", "http://127.0.0.1:")) for each in endpoints):
         message = "endpoint: name control APIs as https://HOST:PORT; found %s." % (endpoints or "none")
         raise SourceError(message)
-    alarms = Alarms(float(given.get("lag_seconds", 5)), float(given.get("hold_seconds", 10)))
+    kept = Kept(Path(given["cursor_file"])) if given.get("cursor_file") else None
+    alarms = Alarms(float(given.get("lag_seconds", 5)), float(given.get("hold_seconds", 10)), kept.alerts() if kept else None)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
         reader = Reader(session, endpoints, _tls(given), _headers(given), float(given.get("give_up_after", 300)))
-        cursor = await _start(reader, given)
+        cursor = await _start(reader, given.get("cursor", "now"), kept)
         while True:
-            cursor = await _failovers(reader, queue, cursor, given.get("cursor_file"))
+            cursor = await _failovers(reader, queue, cursor, kept)
             for event in alarms.look(await _clusters(reader), time.time()):
                 await queue.put(event)
+            if kept:
+                await asyncio.to_thread(kept.keep_alerts, alarms.keep())
             await asyncio.sleep(float(given.get("interval", 5)))
 
 
-async def _failovers(reader: Reader, queue: asyncio.Queue, cursor: int, cursor_file: str | None) -> int:
+async def _start(reader: Reader, wanted: Any, kept: Kept | None) -> int:
+    """The cursor to begin with. It is kept at once: else what happens before the first event would be missed by the next start."""
+    cursor = kept.cursor() if kept else None
+    if cursor is None:
+        cursor = await _head(reader) if wanted == "now" else _number(wanted, "cursor")
+    if kept:
+        await asyncio.to_thread(kept.keep_cursor, cursor)
+    return cursor
+
+
+async def _head(reader: Reader) -> int:
+    return (await reader.get("/control/audit", limit=1))["head"]["number"]
+
+
+async def _failovers(reader: Reader, queue: asyncio.Queue, cursor: int, kept: Kept | None) -> int:
     """Tells everything beyond the cursor. It is kept after what it stands for was told: twice is better than never."""
     while True:
         page = await reader.get("/control/audit", after=cursor, limit=PAGE)
+        if page["head"]["number"] < cursor:
+            message = (
+                "The cursor is %d and the audit chain ends with %d: the cursor is another mesh's, or the chain was made anew. Check endpoint and %s; "
+                "to begin with what happens from now on, remove the file or set cursor to now." % (cursor, page["head"]["number"], kept or "cursor")
+            )
+            raise SourceError(message)
         for entry in page["entries"]:
             event = failover_event(entry)
             if event:
                 await queue.put(event)
             cursor = entry["number"]
-        if cursor_file and page["entries"]:
-            await asyncio.to_thread(_keep, Path(cursor_file), cursor)
+        if kept and page["entries"]:
+            await asyncio.to_thread(kept.keep_cursor, cursor)
         if len(page["entries"]) < PAGE:
             return cursor
 
@@ -249,20 +287,83 @@ async def _clusters(reader: Reader) -> list[dict[str, Any]]:
             return found
 
 
-async def _start(reader: Reader, given: dict[str, Any]) -> int:
-    kept = Path(given["cursor_file"]) if given.get("cursor_file") else None
-    if kept and kept.exists():
-        return int(kept.read_text(encoding="ascii"))
-    if given.get("cursor", "now") != "now":
-        return int(given["cursor"])
-    page = await reader.get("/control/audit", limit=1)
-    return page["head"]["number"]
+# --- what is kept over restarts --------------------------------------------------------------------------------------
 
 
-def _keep(path: Path, cursor: int) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text("%d\n" % cursor, encoding="ascii")
-    beside.replace(path)
+class Kept:
+    """Two files, each replaced at once or not at all: the cursor, a number, and beside it the conditions that hold, as JSON."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._alerts = path.with_name(path.name + ".alerts")
+        self._written: list[dict[str, Any]] | None = None
+
+    def __str__(self) -> str:
+        """For messages."""
+        return str(self._path)
+
+    def cursor(self) -> int | None:
+        """None if there is no file yet. Raises SourceError."""
+        text = _read(self._path)
+        return None if text is None else _number(text, str(self._path))
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """As they were given to O(keep_alerts). Raises SourceError."""
+        text = _read(self._alerts)
+        try:
+            kept = [] if text is None else json.loads(text)
+            Alarms(0, 0, kept)
+        except (ValueError, TypeError, KeyError) as error:
+            message = "%s does not hold what this source has written: %r. Remove it; alerts that hold are told once more then." % (self._alerts, error)
+            raise SourceError(message) from error
+        return kept
+
+    def keep_cursor(self, cursor: int) -> None:
+        """Raises SourceError."""
+        _replace(self._path, "%d\n" % cursor)
+
+    def keep_alerts(self, alerts: list[dict[str, Any]]) -> None:
+        """Writes what is not written already. Raises SourceError."""
+        if alerts != self._written:
+            _replace(self._alerts, json.dumps(alerts, indent=1) + "\n")
+            self._written = alerts
+
+
+def _number(text: Any, where: str) -> int:
+    try:
+        number = int(text)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0:
+        message = "%s: the number of an audit entry is expected, found %r. Name one, or begin with what is newest: remove the file, set cursor to now."
+        raise SourceError(message % (where, text))
+    return number
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        message = "%s cannot be read: %s. Check cursor_file." % (path, error)
+        raise SourceError(message) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_name(path.name + ".new")
+    try:
+        with beside.open("w", encoding="utf-8") as target:
+            target.write(text)
+            target.flush()
+            os.fsync(target.fileno())
+        beside.replace(path)
+    except OSError as error:
+        message = "%s cannot be written: %s. Check cursor_file: a file in a directory that this process may write to." % (path, error)
+        raise SourceError(message) from error
+
+
+# --- identity --------------------------------------------------------------------------------------------------------
 
 
 def _tls(given: dict[str, Any]) -> ssl.SSLContext:

@@ -562,6 +562,39 @@ class TestReport:
         result = run_module("failover_report", failover_id=plan["id"], dest="/missing/directory/report")
         assert error_of(result) == "invalid_argument" and "/missing/directory" in result["msg"]
 
+    @pytest.mark.parametrize("directory", ["", "new", "new/below"])
+    def test_before_there_is_a_failover_its_directory_is_made_and_no_file(self, run_module, tmp_path, directory):
+        dest = tmp_path / directory / "report"
+        options = dict(dest=str(dest), endpoint=["http://127.0.0.1:9"], retries=0)  # nothing is read
+        predicted = run_module("failover_report", check=True, **options)
+        assert predicted["changed"] == bool(directory) and os.listdir(str(tmp_path)) == []
+        real = run_module("failover_report", **options)
+        assert real == predicted and os.listdir(str(dest.parent)) == []
+        assert not run_module("failover_report", **options)["changed"]
+        assert [real[name] for name in ("report", "content", "sha256")] == [None] * 3
+
+    @pytest.mark.parametrize("in_check_mode", [True, False])
+    @pytest.mark.parametrize("below", ["a-file/report", "a-file/new/report", "directory"])
+    def test_before_there_is_a_failover_a_file_that_could_not_be_saved_is_refused(self, run_module, tmp_path, below, in_check_mode):
+        (tmp_path / "a-file").write_text("")
+        (tmp_path / "directory").mkdir()
+        result = run_module("failover_report", check=in_check_mode, dest=str(tmp_path / below))
+        assert error_of(result) == "invalid_argument" and str(tmp_path) in result["msg"] and result["error"]["hint"]
+
+    @pytest.mark.parametrize("in_check_mode", [True, False])
+    def test_before_there_is_a_failover_a_directory_that_refuses_is_found(self, run_module, in_check_mode):
+        result = run_module("failover_report", check=in_check_mode, dest="/proc/self/report")
+        assert error_of(result) == "invalid_argument" and "/proc/self" in result["msg"]
+
+    def test_a_failover_without_a_name_is_not_taken_for_none(self, run_module, tmp_path):
+        """What a playbook meant to hand on and did not."""
+        result = run_module("failover_report", failover_id="", dest=str(tmp_path / "new" / "report"))
+        assert result["failed"] and os.listdir(str(tmp_path)) == []
+
+    def test_it_is_asked_for_a_failover_or_a_file(self, run_module):
+        result = run_module("failover_report")
+        assert "failover_id, dest" in result["msg"]
+
 
 class TestArguments:
     def test_endpoint_of_the_environment(self, run_module, api, monkeypatch):
