@@ -194,6 +194,7 @@ async def test_a_defect_in_a_look_ends_the_replicator_also_when_reports_went_on_
 
         Looks(eu, after=defect)
         await mesh.until(lambda: not eu.alive, seconds=15.0)
+        assert eu._running.exception().subgroup(ZeroDivisionError)
 
 
 @in_virtual_time
