@@ -10,6 +10,7 @@ from tests.system.support.deployments import Deployment
 from tests.system.support.playbooks import active
 from tests.system.support.waiting import until
 
+from omnirelay import __version__
 from omnirelay.client.control import ControlClient
 from omnirelay.demo.ledger import judge
 from omnirelay.demo.load import Load
@@ -46,15 +47,51 @@ def test_it_rolls_under_load_and_what_runs_already_is_left_alone(deployment: Dep
 
 
 def test_nobody_is_restarted_while_another_is_away(deployment: Deployment) -> None:
+    """The first cluster is as well as before; the second is away."""
     before = deployment.processes()
-    deployment.mesh.pause("ap-south")
+    deployment.mesh.pause("eu-west")
     with deployment.mesh.control() as client:
-        until(lambda: "ap-south" in not_ready(client), "the mesh has noticed")
-    done = deployment.run(level="debug", mesh_settle_timeout=8, mesh_deploy_active=True)
+        until(lambda: "eu-west" in not_ready(client), "the mesh has noticed")
+    # What a refused run has left to do is not done in its end either.
+    done = deployment.run("--force-handlers", level="debug", mesh_settle_timeout=8, mesh_deploy_active=True)
     assert done.status != 0
     assert "not touched while the mesh is not level" in done.output, done.output
+    assert all(member.running for member in deployment.mesh.members.values())
     assert deployment.processes() == before
-    deployment.mesh.resume("ap-south")
+    deployment.mesh.resume("eu-west")
+
+
+def test_a_restart_that_a_failed_run_has_left_passes_the_gate_and_is_made_by_the_same_command(
+    deployment: Deployment,
+) -> None:
+    """Its configuration is in place by then: nothing differs any more."""
+    mesh, before = deployment.mesh, deployment.processes()
+    died = deployment.run(level="debug", replicator_restart=["false"])
+    assert died.status != 0
+    assert deployment.processes() == before
+
+    mesh.pause("eu-west")
+    with mesh.control() as client:
+        until(lambda: "eu-west" in not_ready(client), "the mesh has noticed")
+    foreseen = deployment.run("--check", level="debug", mesh_settle_timeout=1)
+    assert "ap-south is not touched while the mesh is not level" in foreseen.output, foreseen.output
+    mesh.resume("eu-west")
+
+    again = deployment.run(level="debug", mesh_deploy_active=True)
+    assert again.status == 0, again.output
+    after = deployment.processes()
+    assert all(after[name] != before[name] for name in mesh.clusters)
+
+
+def test_the_release_is_whole_before_the_gate_is_judged(deployment: Deployment) -> None:
+    """An installation takes minutes, and what the gate has found would be old after it."""
+    before = deployment.processes()
+    deployment.add_release("9.9.9", says=__version__)
+    done = deployment.run(level="debug", replicator_version="9.9.9")
+    assert done.status != 0
+    assert f"is version {__version__}, not 9.9.9" in done.output, done.output
+    assert "Wait until all clusters are level" not in done.output
+    assert deployment.processes() == before
 
 
 def not_ready(client: ControlClient) -> set[str]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -163,26 +164,59 @@ def test_a_package_of_another_version_is_refused(installed: Role) -> None:
     assert link.readlink() == before
 
 
-@pytest.fixture
+@contextmanager
 def started(installed: Role) -> Iterator[subprocess.Popen[bytes]]:
     """What the unit's ExecStart says, as systemd would start it."""
     (line,) = re.findall(r"^ExecStart=(.*)$", installed.unit.read_text(), re.MULTILINE)
     with (installed.prefix / "log").open("wb") as log:
         process = subprocess.Popen(shlex.split(line), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    yield process
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
 
 
-def test_what_the_unit_starts_serves(installed: Role, started: subprocess.Popen[bytes]) -> None:
+def test_what_the_unit_starts_serves(installed: Role) -> None:
     trust = ssl.create_default_context(cafile=str(installed.prefix / "etc/omnirelay/us-east/ca.crt"))
 
-    def version() -> str:
-        assert started.poll() is None, (installed.prefix / "log").read_text()
+    def version(process: subprocess.Popen[bytes]) -> str:
+        assert process.poll() is None, (installed.prefix / "log").read_text()
         try:
             with urllib.request.urlopen("https://127.0.0.1:17421/version", context=trust, timeout=5) as answer:
                 return str(json.load(answer)["cluster"])
         except OSError:
             return ""
 
-    until(lambda: version() == "us-east", "the control API answers")
+    with started(installed) as process:
+        until(lambda: version(process) == "us-east", "the control API answers")
+
+
+def test_what_was_changed_is_restarted_until_it_is_healthy(installed: Role, tmp_path: Path) -> None:
+    """A run that fails after its changes leaves nothing that differs; the same command again has a restart to make."""
+    restarted = tmp_path / "restarted"
+    settings = {**installed.variables["replicator_settings"], "log_level": "debug"}
+    command = {"replicator_settings": settings, "replicator_restart": ["touch", str(restarted)]}
+    died = installed.run(**{**command, "replicator_restart": ["false"]})
+    assert died.status != 0
+    assert "log_level: debug" in installed.configuration.read_text(), died.output
+
+    foreseen = installed.run("--check", **command)
+    assert foreseen.status == 0, foreseen.output
+    assert re.search(r"changed=1 .*failed=0", foreseen.output), foreseen.output
+    assert not restarted.exists()
+
+    silent = installed.run(**command, replicator_health_timeout=1)
+    assert silent.status != 0
+    assert restarted.exists(), silent.output
+    restarted.unlink()
+
+    with started(installed):
+        healthy = installed.run(**command)
+        assert healthy.status == 0, healthy.output
+        assert restarted.exists(), healthy.output
+        restarted.unlink()
+
+        settled = installed.run(**command)
+        assert re.search(r"changed=0 .*failed=0", settled.output), settled.output
+        assert not restarted.exists()

@@ -80,9 +80,9 @@ class Deployment:
         (release / "installed").touch()
         return release
 
-    def add_release(self, version: str) -> None:
-        """Another release beside the tests' own: the same code, which says of itself that it is this version. What the
-        package needs, it finds where the tests find it."""
+    def add_release(self, version: str, says: str | None = None) -> None:
+        """Another release beside the tests' own: the same code, which says of itself that it is this version, or
+        another one. What the package needs, it finds where the tests find it."""
         release = self._release(version)
         for part in ("bin", "pyvenv.cfg"):
             (release / part).symlink_to(Path(sys.prefix) / part)
@@ -91,7 +91,7 @@ class Deployment:
         shutil.copytree(CHECKOUT / "src/omnirelay", own / "omnirelay", ignore=shutil.ignore_patterns("__pycache__"))
         (own / "needed.pth").write_text(f"{packages}\n")
         init = own / "omnirelay/__init__.py"
-        init.write_text(re.sub(r'(?<=^__version__ = ").*(?="$)', version, init.read_text(), flags=re.MULTILINE))
+        init.write_text(re.sub(r'(?<=^__version__ = ").*(?="$)', says or version, init.read_text(), flags=re.MULTILINE))
 
     def run(self, *arguments: str, level: str, **variables: Any) -> Finished:
         return self.playbooks.run(FQCN, "-i", str(self.inventory), *arguments, mesh_log_level=level, **variables)
