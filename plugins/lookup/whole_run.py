@@ -49,6 +49,7 @@ from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
+
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, other_hosts=False, **kwargs):
         limit = context.CLIARGS.get("subset")

@@ -65,8 +65,8 @@ def _read(token_file):
     try:
         with open(token_file, encoding="utf-8") as source:
             return source.read()
-    except UnicodeDecodeError:
-        reason = "it is no text"
-    except OSError as error:
-        reason = error
-    raise MeshApiError("config_invalid", "The token file cannot be read: %s." % reason, hint="Check token_file and its permissions.")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error if isinstance(error, OSError) else "it is no text"
+        raise MeshApiError(
+            "config_invalid", "The token file cannot be read: %s." % reason, hint="Check token_file and its permissions."
+        ) from None

@@ -55,7 +55,7 @@ def test_nobody_is_restarted_while_another_is_away(deployment: Deployment) -> No
     # What a refused run has left to do is not done in its end either.
     done = deployment.run("--force-handlers", level="debug", mesh_settle_timeout=8, mesh_deploy_active=True)
     assert done.status != 0
-    assert "not touched while the mesh is not level" in done.output, done.output
+    assert "not restarted while the mesh is not level" in done.output, done.output
     assert all(member.running for member in deployment.mesh.members.values())
     assert deployment.processes() == before
     deployment.mesh.resume("eu-west")
@@ -74,7 +74,7 @@ def test_a_restart_that_a_failed_run_has_left_passes_the_gate_and_is_made_by_the
     with mesh.control() as client:
         until(lambda: "eu-west" in not_ready(client), "the mesh has noticed")
     foreseen = deployment.run("--check", level="debug", mesh_settle_timeout=1)
-    assert "ap-south is not touched while the mesh is not level" in foreseen.output, foreseen.output
+    assert "ap-south is not restarted while the mesh is not level" in foreseen.output, foreseen.output
     mesh.resume("eu-west")
 
     again = deployment.run(level="debug", mesh_deploy_active=True)
@@ -98,7 +98,7 @@ def not_ready(client: ControlClient) -> set[str]:
     return {each["cluster_id"] for each in client.clusters()["clusters"] if not each["ready"]}
 
 
-@pytest.mark.parametrize("limit", ["eu-west", "localhost", "localhost,eu-west"])
+@pytest.mark.parametrize("limit", ["eu-west", "localhost,eu-west"])
 def test_a_limit_is_refused_because_the_order_and_the_gate_are_the_playbooks(
     deployment: Deployment, limit: str
 ) -> None:
