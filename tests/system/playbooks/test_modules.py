@@ -42,7 +42,7 @@ def failover_of(mesh: LocalMesh, failover_id: str) -> Callable[[], dict[str, Any
 
 
 def test_no_module_is_left_out() -> None:
-    """`failover_ticket` needs a ticket system, `awx_approval` a controller: they are tested beside others of their kind."""
+    """What needs a ticket system or a controller is tested beside others of its kind."""
     places = ("test_modules.py", "test_tickets.py", "test_awx.py")
     tested = "".join(Path(__file__).with_name(name).read_text() for name in places)
     for path in (CHECKOUT / "plugins/modules").glob("[a-z]*.py"):
