@@ -45,11 +45,22 @@ class SetUp:
         self.playbooks = playbooks_without_mesh(directory)
 
     def run(self, url: str, *arguments: str) -> Finished:
+        return self._run(url, "ansible-playbook", "omnirelay.mesh.awx_setup", "-e", json.dumps(GIVEN), *arguments)
+
+    def run_as_job(self, url: str) -> Finished:
+        """The wrapper, through ansible-runner."""
+        job = self.playbooks.directory / "job"
+        for folder in ("project", "env"):
+            (job / folder).mkdir(parents=True)
+        (job / "env/extravars").write_text(json.dumps(GIVEN))
+        (job / "project/awx_setup.yml").symlink_to(CHECKOUT / "runbooks/awx_setup.yml")
+        return self._run(url, "ansible-runner", "run", str(job), "--playbook", "awx_setup.yml")
+
+    def _run(self, url: str, program: str, *arguments: str) -> Finished:
         environment = self.playbooks.environment()
         environment["ANSIBLE_COLLECTIONS_PATH"] += os.pathsep + str(awx_collection())
         environment |= {"CONTROLLER_HOST": url, "CONTROLLER_OAUTH_TOKEN": TOKEN}
-        command = [str(BIN / "ansible-playbook"), "omnirelay.mesh.awx_setup", "-e", json.dumps(GIVEN), *arguments]
-        with self.playbooks.started(command, environment) as running:
+        with self.playbooks.started([str(BIN / program), *arguments], environment) as running:
             return running.finish()
 
 
@@ -60,8 +71,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SetUp:
         done = setup.run(url)
         assert done.status == 0, done.output
         assert "secret of" not in done.output
-        again = setup.run(url)
+        again = setup.run_as_job(url)
         assert again.status == 0, again.output
+        assert "TASK [omnirelay.mesh.awx : Make the workflow]" in again.output, again.output
         assert changed(again.output) <= {"Make the workflow", "Make the credentials"}, again.output
     return setup
 

@@ -37,8 +37,9 @@ def test_it_rolls_under_load_and_what_runs_already_is_left_alone(deployment: Dep
         after = deployment.processes()
         assert all(after[name] != before[name] for name in mesh.clusters)
 
-        again = deployment.run(level="debug")
+        again = deployment.run_as_job(mesh_log_level="debug")
         assert again.status == 0, again.output
+        assert "PLAY [Roll]" in again.output
         assert deployment.processes() == after
         verdict = judge(load.finish())
     assert active(mesh) == "us-east"

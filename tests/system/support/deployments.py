@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -95,6 +96,18 @@ class Deployment:
 
     def run(self, *arguments: str, level: str, **variables: Any) -> Finished:
         return self.playbooks.run(FQCN, "-i", str(self.inventory), *arguments, mesh_log_level=level, **variables)
+
+    def run_as_job(self, **variables: Any) -> Finished:
+        """The wrapper, through ansible-runner: as a controller does it."""
+        job = self.playbooks.directory / "job"
+        for folder in ("project", "env", "inventory"):
+            (job / folder).mkdir(parents=True)
+        (job / "env/extravars").write_text(json.dumps(variables))
+        (job / "project/deploy.yml").symlink_to(CHECKOUT / "runbooks/deploy.yml")
+        (job / "inventory/hosts.yml").symlink_to(self.inventory)
+        command = [str(self.playbooks.bin / "ansible-runner"), "run", str(job), "--playbook", "deploy.yml"]
+        with self.playbooks.started(command) as running:
+            return running.finish()
 
     def processes(self) -> dict[str, int]:
         return {cluster: int((self.prefix / f"{cluster}.pid").read_text()) for cluster in self.mesh.clusters}
