@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -94,6 +95,16 @@ def surveys(controller: Controller, kind: str) -> dict[str, list[dict[str, Any]]
         name: controller.links.get((kind, each["id"], "survey_spec"), {}).get("spec", [])
         for name, each in controller.named(kind).items()
     }
+
+
+def test_check_mode_on_an_empty_controller_makes_nothing(tmp_path: Path) -> None:
+    setup = SetUp(tmp_path)
+    before = copy.deepcopy((setup.controller.kinds, setup.controller.links))
+    with serving(setup.controller) as url:
+        done = setup.run(url, "--check")
+    assert done.status == 0, done.output
+    assert "Make the workflow" in done.output
+    assert (setup.controller.kinds, setup.controller.links) == before
 
 
 def test_without_awx_awx_it_says_what_to_install(tmp_path: Path) -> None:
