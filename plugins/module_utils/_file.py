@@ -17,10 +17,12 @@ from ansible_collections.omnirelay.mesh.plugins.module_utils._errors import Mesh
 def save(dest, fill, check_mode):
     """Lets C(fill) write a file that takes the place of C(dest) when it is complete. Whether that changes anything.
 
-    In check mode it is only compared, and made elsewhere: whoever may not write C(dest) can still be told.
+    A missing directory is made. In check mode the file is only compared, and made elsewhere.
     """
+    directory = os.path.dirname(os.path.abspath(dest))
     try:
-        handle, draft = tempfile.mkstemp(dir=None if check_mode else os.path.dirname(os.path.abspath(dest)))
+        _make(directory, check_mode)
+        handle, draft = tempfile.mkstemp(dir=None if check_mode else directory)
         try:
             with os.fdopen(handle, "wb") as target:
                 fill(target)
@@ -40,23 +42,29 @@ def save(dest, fill, check_mode):
 def prepare(dest, check_mode):
     """Makes the directory that C(dest) will be saved in, and tries whether a file can be. Whether it had to be made.
 
-    In check mode nothing is made or tried: what is there already, and who may write to it, say what would happen.
+    In check mode nothing is made or tried.
     """
     directory = os.path.dirname(os.path.abspath(dest))
     missing = not os.path.isdir(directory)
     try:
         if os.path.isdir(dest):
             raise _os_error(errno.EISDIR, dest)
-        if check_mode:
-            _foresee(directory)
-        else:
-            os.makedirs(directory, mode=0o750, exist_ok=True)
+        _make(directory, check_mode)
+        if not check_mode:
             handle, draft = tempfile.mkstemp(dir=directory)
             os.close(handle)
             os.unlink(draft)
     except OSError as error:
         raise not_saved(error) from error
     return missing
+
+
+def _make(directory, check_mode):
+    """In check mode what is there already, and who may write to it, say what would happen."""
+    if check_mode:
+        _foresee(directory)
+    else:
+        os.makedirs(directory, mode=0o750, exist_ok=True)
 
 
 def _foresee(directory):

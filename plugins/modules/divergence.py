@@ -40,7 +40,7 @@ options:
     required: true
   dest:
     description:
-      - File for V(export), replaced at once or not at all. Its directory must exist.
+      - File for V(export), replaced at once or not at all. Its directory is made if it is missing.
       - All fenced records are saved, with their fate, also those that are settled already.
     type: path
   reason:

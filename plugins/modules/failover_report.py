@@ -15,7 +15,7 @@ description:
 attributes:
   check_mode:
     support: full
-    details: Reads the report and compares, writes nothing. Without O(failover_id) it predicts from permissions.
+    details: Reads the report and compares, writes nothing. Whether the file can be saved it predicts from permissions.
   diff_mode:
     support: full
   idempotent:
@@ -24,11 +24,11 @@ options:
   failover_id:
     description:
       - The failover.
-      - Without it nothing is read. The directory of O(dest) is made if it is missing, and the task fails if no file can be saved there.
+      - Without it nothing is read, the directory of O(dest) is made if it is missing, and the task fails if no file can be saved there.
     type: str
   dest:
     description:
-      - File to write, replaced at once or not at all. Its directory must exist when there is a O(failover_id).
+      - File to write, replaced at once or not at all. Its directory is made if it is missing.
       - Without it the report is only returned.
       - One of O(failover_id) and O(dest) is needed.
     type: path

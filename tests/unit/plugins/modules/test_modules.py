@@ -398,9 +398,11 @@ class TestDivergence:
         dest.write_text("damaged")
         assert run_module("divergence", **options)["changed"], "a lost file is exported again"
 
-    def test_export_to_where_nothing_can_be_written(self, run_module, diverged):
-        options = dict(divergence_id="default.1", resolution="export", dest="/missing/directory/fenced.jsonl")
-        assert error_of(run_module("divergence", **options)) == "invalid_argument"
+    @pytest.mark.parametrize("in_check_mode", [True, False])
+    def test_export_to_where_nothing_can_be_written(self, run_module, diverged, mesh, in_check_mode):
+        options = dict(divergence_id="default.1", resolution="export", dest="/proc/self/fenced.jsonl")
+        assert error_of(run_module("divergence", check=in_check_mode, **options)) == "invalid_argument"
+        assert not mutations(mesh), "no record may count as exported"
 
     def test_full_disk_is_not_taken_for_a_silent_cluster(self):
         sink = mock.Mock(write=mock.Mock(side_effect=OSError(28, "No space left on device")))
@@ -558,9 +560,19 @@ class TestReport:
         assert not result["changed"] and result["dest"] is None and result["diff"] == {}
         assert json.loads(result["content"]) == result["report"]
 
-    def test_file_that_cannot_be_written(self, run_module, plan):
-        result = run_module("failover_report", failover_id=plan["id"], dest="/missing/directory/report")
-        assert error_of(result) == "invalid_argument" and "/missing/directory" in result["msg"]
+    @pytest.mark.parametrize("in_check_mode", [True, False])
+    @pytest.mark.parametrize("below", ["a-file/report", "a-file/new/report"])
+    def test_file_that_cannot_be_written(self, run_module, plan, tmp_path, below, in_check_mode):
+        (tmp_path / "a-file").write_text("")
+        result = run_module("failover_report", check=in_check_mode, failover_id=plan["id"], dest=str(tmp_path / below))
+        assert error_of(result) == "invalid_argument" and str(tmp_path) in result["msg"]
+
+    def test_missing_directory_is_made_as_check_mode_said(self, run_module, plan, tmp_path):
+        dest = tmp_path / "new" / "below" / "report"
+        options = dict(failover_id=plan["id"], dest=str(dest))
+        predicted = run_module("failover_report", check=True, **options)
+        assert predicted["changed"] and os.listdir(str(tmp_path)) == []
+        assert run_module("failover_report", **options)["changed"] and dest.read_text() == predicted["content"]
 
     @pytest.mark.parametrize("directory", ["", "new", "new/below"])
     def test_before_there_is_a_failover_its_directory_is_made_and_no_file(self, run_module, tmp_path, directory):
