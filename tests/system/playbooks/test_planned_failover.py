@@ -208,12 +208,13 @@ def test_a_missing_directory_of_the_evidence_is_made_and_in_check_mode_not(playb
 
 
 def test_evidence_that_cannot_be_saved_any_more_hides_nothing_and_is_told_last(playbooks: Playbooks) -> None:
-    """Its directory goes while the gate waits."""
+    """A file takes the place of its directory while the gate waits."""
     mesh, target = playbooks.mesh, passive(playbooks.mesh)
     report = playbooks.directory / "new/report.json"
 
     def approve_without_directory(failover_id: str) -> None:
         report.parent.rmdir()
+        report.parent.write_text("a file, not a directory")
         approve(mesh, failover_id)
 
     done = playbooks.run_deciding(
@@ -233,6 +234,7 @@ def test_what_failed_is_the_failure_also_when_the_evidence_cannot_be_saved(playb
     with playbooks.start(FQCN, mesh_report_json=str(report), mesh_approval_mode=long, **given) as running:
         running.until("TASK [(1/6) Preflight]")
         report.parent.rmdir()
+        report.parent.write_text("a file, not a directory")
         done = running.finish()
     assert done.status != 0
     fatal = done.output.rindex("fatal: ")
